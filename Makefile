@@ -1,0 +1,42 @@
+# Everything runs from .venv, which `install` makes. PYTHON picks the interpreter, 3.11 or newer.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+
+.DEFAULT_GOAL := help
+.PHONY: help install demo test check check-fast lint format clean
+
+help:  ## Show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+install: $(VENV)/installed  ## Make .venv with both commands and the tools of the tests
+
+$(VENV)/installed: pyproject.toml constraints.txt
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[agent,backend,dev]'
+	@touch $@
+
+demo: install  ## Run agent and backend on sample streams and print what they found
+	@$(BIN)/python docs/demo/demo.py
+
+test: install  ## Run every test, against real Redis and PostgreSQL servers
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+lint: install  ## Lint, format check, types, import rules
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+check-fast: lint  ## Lint, types and the tests that start no server
+	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m 'not slow'
+
+check: lint test  ## What CI runs: check-fast and all of test
+
+format: install  ## Format the code
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+clean:  ## Remove what the build and the tests made
+	rm -rf $(VENV) .mypy_cache .ruff_cache .hypothesis .import_linter_cache build dist

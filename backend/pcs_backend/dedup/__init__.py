@@ -1,0 +1,1 @@
+"""First write wins: what was answered to a record is remembered, and answered again."""

@@ -1,0 +1,196 @@
+"""The PCS record (contract §1): its types, its decoding with a JSON path in every error, its encoding.
+
+The JSON spellings live here alone; everywhere else the names are `d_hat` and `n_j`.
+"""
+
+from __future__ import annotations
+
+import re
+from datetime import datetime, timedelta
+from itertools import pairwise
+from typing import Annotated, Literal
+
+import msgspec
+import orjson
+from msgspec import Meta
+
+from pcs_core.errors import IdentityError, MalformedError
+from pcs_core.identity import (
+    EPOCH_MAX,
+    HEX_DIGEST_PATTERN,
+    SHARD_ID_PATTERN,
+    SHARD_ID_RULE,
+    PcsId,
+    ShardId,
+    compute_pcs_id,
+)
+from pcs_core.regime import Regime
+from pcs_core.typed import convert, describe
+
+SCHEMA: Literal["fractal-lba-kakeya"] = "fractal-lba-kakeya"
+VERSION = "0.1"
+SCALES_MIN, SCALES_MAX = 2, 32
+COUNT_MAX = 2**53 - 1
+SEED_MAX = 2**63 - 1
+DIMENSIONS_MAX = 4096
+FALLBACKS_MAX, FALLBACK_CHARACTERS_MAX = 16, 64
+_INTEGER_MAX = 2**63 - 1
+
+_Count = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
+_Scale = Annotated[int, Meta(ge=1, le=_INTEGER_MAX)]
+_HexDigest = Annotated[str, Meta(pattern=HEX_DIGEST_PATTERN)]
+_TIME = re.compile(
+    r"\A\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:(?P<second>\d{2})(?P<fraction>\.\d+)?(?:[Zz]|[+-]00:00)\Z", re.ASCII
+)
+
+
+class Ft(msgspec.Struct, frozen=True, kw_only=True):
+    """How a record was made and delivered. Not signed.
+
+    Attributes:
+        outbox_seq: Position in the agent's outbox, ≥ 0.
+        degraded: Whether a documented default stands for something that could not be computed.
+        fallbacks: Up to 16 codes of up to 64 characters saying which.
+        clock_skew_ms: Agent's clock minus backend's, as measured from the `Date` header.
+    """
+
+    outbox_seq: Annotated[int, Meta(ge=0, le=_INTEGER_MAX)]
+    degraded: bool
+    fallbacks: Annotated[
+        list[Annotated[str, Meta(max_length=FALLBACK_CHARACTERS_MAX)]], Meta(max_length=FALLBACKS_MAX)
+    ]
+    clock_skew_ms: Annotated[int, Meta(ge=-_INTEGER_MAX, le=_INTEGER_MAX)]
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, rename={"n_j": "N_j", "d_hat": "D_hat"}):
+    """A Proof-of-Computation Summary. Field meanings and ranges: contract §1."""
+
+    pcs_id: Annotated[PcsId, Meta(pattern=HEX_DIGEST_PATTERN)]
+    schema: Literal["fractal-lba-kakeya"]
+    version: Annotated[str, Meta(pattern=r"\A0\.[0-9]{1,9}\Z")]
+    shard_id: Annotated[ShardId, Meta(pattern=SHARD_ID_PATTERN)]
+    epoch: Annotated[int, Meta(ge=0, le=EPOCH_MAX)]
+    attempt: Annotated[int, Meta(ge=1, le=_INTEGER_MAX)]
+    sent_at: str
+    seed: Annotated[int, Meta(ge=0, le=SEED_MAX)]
+    scales: Annotated[list[_Scale], Meta(min_length=SCALES_MIN, max_length=SCALES_MAX)]
+    n_j: dict[str, _Count]
+    d_hat: float
+    coh_star: float
+    v_star: Annotated[list[float], Meta(max_length=DIMENSIONS_MAX)]
+    r: float
+    regime: Regime
+    budget: Annotated[float, Meta(ge=0, le=1)]
+    merkle_root: _HexDigest
+    sig: str
+    ft: Ft
+
+    @property
+    def counts(self) -> list[int]:
+        """Occupied cells in the order of `scales`."""
+        return [self.n_j[str(scale)] for scale in self.scales]
+
+
+ALLOWED = {
+    "": "one JSON object with the fields of a PCS record",
+    "pcs_id": "64 lower-case hex digits",
+    "schema": f'the string "{SCHEMA}"',
+    "version": 'a string "0.x"',
+    "shard_id": SHARD_ID_RULE,
+    "epoch": f"an integer from 0 to {EPOCH_MAX}",
+    "attempt": "an integer from 1",
+    "sent_at": "an RFC 3339 time in UTC",
+    "seed": f"an integer from 0 to {SEED_MAX}",
+    "scales": f"{SCALES_MIN} to {SCALES_MAX} strictly increasing integers from 1",
+    "scales[]": "an integer from 1",
+    "N_j": "an object with exactly the scales as keys",
+    "N_j[]": f"an integer from 1 to {COUNT_MAX}",
+    "D_hat": "a finite number",
+    "coh_star": "a finite number",
+    "v_star": f"a list of up to {DIMENSIONS_MAX} finite numbers",
+    "v_star[]": "a finite number",
+    "r": "a finite number",
+    "regime": "one of sticky, mixed, non_sticky",
+    "budget": "a finite number from 0 to 1",
+    "merkle_root": "64 lower-case hex digits",
+    "sig": "a string: standard base64, or empty where signing is off",
+    "ft": "an object with outbox_seq, degraded, fallbacks and clock_skew_ms",
+    "ft.outbox_seq": "an integer from 0",
+    "ft.degraded": "true or false",
+    "ft.fallbacks": f"up to {FALLBACKS_MAX} strings",
+    "ft.fallbacks[]": f"a string of up to {FALLBACK_CHARACTERS_MAX} characters",
+    "ft.clock_skew_ms": "an integer",
+}
+"""What each path of a record allows, as error messages say it."""
+
+
+def decode_record(body: bytes) -> Record:
+    """Decode and check structure, types and ranges (contract §4 step 4); neither identity nor signature.
+
+    Args:
+        body: UTF-8 JSON. Of equal keys the last counts; unknown fields are ignored.
+
+    Raises:
+        MalformedError: The body is not a record; the error names the JSON path.
+    """
+    try:
+        document = orjson.loads(body)
+    except orjson.JSONDecodeError as error:
+        # The exception carries the document itself, so it must not be chained.
+        place = f"line {error.lineno} column {error.colno}"
+        malformed = MalformedError(
+            "$", f"{len(body)} bytes that are not JSON in UTF-8 ({place})", ALLOWED[""]
+        )
+    else:
+        record = convert(document, Record, ALLOWED)
+        _check_scales(record)
+        sent_at_s(record)
+        return record
+    raise malformed
+
+
+def encode_record(record: Record) -> bytes:
+    """Return the record as compact JSON in UTF-8, fields in the contract's order."""
+    return msgspec.json.encode(record)
+
+
+def check_identity(record: Record) -> None:
+    """Check that `pcs_id` is the hash of its parts (contract §4 step 6).
+
+    Raises:
+        IdentityError: It is not.
+    """
+    if compute_pcs_id(record.merkle_root, record.epoch, record.shard_id) != record.pcs_id:
+        raise IdentityError("$.pcs_id: is not the SHA-256 of merkle_root|epoch|shard_id")
+
+
+def sent_at_s(record: Record) -> float:
+    """Return `sent_at` in seconds since 1970.
+
+    Raises:
+        MalformedError: Not an RFC 3339 time in UTC.
+    """
+    text = record.sent_at
+    if match := _TIME.match(text):
+        leap = match["second"] == "60"  # RFC 3339 allows a leap second, Python's datetime does not
+        whole = text[:17] + ("59" if leap else match["second"])
+        fraction = float(match["fraction"] or 0)
+        try:
+            moment = datetime.fromisoformat(whole + "+00:00") + timedelta(seconds=float(leap))
+        except (ValueError, OverflowError):
+            pass
+        else:
+            return moment.timestamp() + fraction
+    raise MalformedError("$.sent_at", describe(text), ALLOWED["sent_at"])
+
+
+def _check_scales(record: Record) -> None:
+    if any(left >= right for left, right in pairwise(record.scales)):
+        raise MalformedError(
+            "$.scales", f"{describe(record.scales)} that does not increase", ALLOWED["scales"]
+        )
+    expected = {str(scale) for scale in record.scales}
+    if record.n_j.keys() != expected:
+        missing = len(expected - record.n_j.keys())
+        extra = len(record.n_j.keys() - expected)
+        raise MalformedError("$.N_j", f"{missing} scales missing and {extra} other keys", ALLOWED["N_j"])

@@ -1,0 +1,232 @@
+"""Signing and verification of records (contract §2).
+
+A key never prints: `repr` shows its id alone. Verification tries every key that is valid now, over both accepted
+spellings; a bad signature is one that no key verifies. Comparison is constant time.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import enum
+import hashlib
+import hmac
+from collections.abc import Sequence
+from typing import Protocol
+
+import msgspec
+from nacl.exceptions import BadSignatureError as NaclBadSignatureError
+from nacl.signing import SigningKey, VerifyKey
+
+from pcs_core.canonical import canonical_payload, fixed_point_payload, payload_digest
+from pcs_core.errors import BadSignatureError, KeyMaterialError, MalformedError
+from pcs_core.record import ALLOWED, Record
+from pcs_core.typed import describe
+
+ED25519_KEY_BYTES = 32
+HMAC_KEY_SHORT_BYTES = 16
+"""An HMAC key below this length works, and is worth a warning."""
+
+_KEY_ID_HEX_DIGITS = 16
+
+
+class SigningAlgorithm(enum.StrEnum):
+    """How records are signed, as `PCS_SIGN_ALG` spells it."""
+
+    NONE = "none"
+    HMAC = "hmac"
+    ED25519 = "ed25519"
+
+
+class Signer(Protocol):
+    """Something that signs a digest."""
+
+    @property
+    def key_id(self) -> str:
+        """Public name of the key."""
+
+    def sign(self, digest: bytes) -> bytes:
+        """Return the signature of a 32-byte digest."""
+
+
+class VerificationKey(Protocol):
+    """Something that checks a signature of a digest."""
+
+    @property
+    def key_id(self) -> str:
+        """Public name of the key."""
+
+    def verifies(self, digest: bytes, signature: bytes) -> bool:
+        """Whether the signature is this key's over the digest."""
+
+
+class HmacKey:
+    """A shared secret of any non-zero length: signs and verifies by HMAC-SHA256."""
+
+    __slots__ = ("_keyed", "key_id")
+
+    def __init__(self, secret: bytes) -> None:
+        """Take the raw bytes of the secret.
+
+        Raises:
+            KeyMaterialError: The secret is empty.
+        """
+        if not secret:
+            raise KeyMaterialError("found an empty HMAC key; allowed: one byte or more")
+        # Keyed once and copied per record: half the cost of hmac.digest.
+        self._keyed = hmac.new(secret, digestmod=hashlib.sha256)
+        # A MAC of a fixed text tells no more about the key than any signature made with it.
+        self.key_id = "hmac-" + self.sign(b"pcs key id").hex()[:_KEY_ID_HEX_DIGITS]
+
+    def __repr__(self) -> str:
+        return f"HmacKey({self.key_id})"
+
+    def sign(self, digest: bytes) -> bytes:
+        """Return HMAC-SHA256(secret, digest), 32 bytes."""
+        mac = self._keyed.copy()
+        mac.update(digest)
+        return mac.digest()
+
+    def verifies(self, digest: bytes, signature: bytes) -> bool:
+        """Whether the signature is this key's over the digest, in constant time."""
+        return hmac.compare_digest(self.sign(digest), signature)
+
+
+class Ed25519PublicKey:
+    """The public half: verifies."""
+
+    __slots__ = ("_key", "key_id")
+
+    def __init__(self, public_key: bytes) -> None:
+        """Take the 32 bytes of the public key.
+
+        Raises:
+            KeyMaterialError: Another length.
+        """
+        _require_key_length(public_key, "public key")
+        self._key = VerifyKey(public_key)
+        self.key_id = "ed25519-" + hashlib.sha256(public_key).hexdigest()[:_KEY_ID_HEX_DIGITS]
+
+    def __repr__(self) -> str:
+        return f"Ed25519PublicKey({self.key_id})"
+
+    def verifies(self, digest: bytes, signature: bytes) -> bool:
+        """Whether the signature is this key's over the digest."""
+        try:
+            self._key.verify(digest, signature)
+        except (NaclBadSignatureError, ValueError):  # ValueError: not 64 bytes
+            return False
+        return True
+
+
+class Ed25519SecretKey:
+    """The secret half, from its 32-byte seed: signs."""
+
+    __slots__ = ("_key", "public")
+
+    def __init__(self, seed: bytes) -> None:
+        """Take the 32-byte seed.
+
+        Raises:
+            KeyMaterialError: Another length.
+        """
+        _require_key_length(seed, "seed")
+        self._key = SigningKey(seed)
+        self.public = Ed25519PublicKey(bytes(self._key.verify_key))
+
+    def __repr__(self) -> str:
+        return f"Ed25519SecretKey({self.key_id})"
+
+    @property
+    def key_id(self) -> str:
+        """The public key's name."""
+        return self.public.key_id
+
+    @property
+    def seed(self) -> bytes:
+        """The 32 secret bytes, for writing a key file."""
+        return bytes(self._key)
+
+    @property
+    def public_bytes(self) -> bytes:
+        """The 32 public bytes."""
+        return bytes(self._key.verify_key)
+
+    def sign(self, digest: bytes) -> bytes:
+        """Return the 64-byte Ed25519 signature of the digest."""
+        return self._key.sign(digest).signature
+
+
+def sign_record(record: Record, signer: Signer | None) -> Record:
+    """Return the record with its signature over the canonical payload; with `None`, with an empty one."""
+    if signer is None:
+        return msgspec.structs.replace(record, sig="")
+    signature = signer.sign(payload_digest(canonical_payload(record)))
+    return msgspec.structs.replace(record, sig=base64.b64encode(signature).decode("ascii"))
+
+
+class RecordVerifier:
+    """Checks record signatures against every key valid now. Without keys it accepts all: signing is off."""
+
+    def __init__(self, keys: Sequence[VerificationKey]) -> None:
+        """Take the keys, most likely first; none means signing is off."""
+        self._keys = tuple(keys)
+
+    @property
+    def key_ids(self) -> tuple[str, ...]:
+        """Names of the keys, in the order they are tried."""
+        return tuple(key.key_id for key in self._keys)
+
+    def verify(self, record: Record) -> str:
+        """Check the signature (contract §4 step 5).
+
+        Returns:
+            The id of the key that verified it; empty where signing is off.
+
+        Raises:
+            MalformedError: `sig` is not standard base64.
+            BadSignatureError: No key verifies it.
+        """
+        if not self._keys:
+            return ""
+        signature = _decode_signature(record.sig)
+        for spell in (canonical_payload, fixed_point_payload):
+            digest = payload_digest(spell(record))
+            for key in self._keys:
+                if key.verifies(digest, signature):
+                    return key.key_id
+        raise BadSignatureError("$.sig: no valid key verifies this signature")
+
+
+def decode_key_base64(text: str) -> bytes:
+    """Decode the standard base64 of a 32-byte Ed25519 seed or public key.
+
+    Raises:
+        KeyMaterialError: Not base64, or another length. The message does not hold the text.
+    """
+    try:
+        key = binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
+    except (binascii.Error, UnicodeEncodeError):
+        found = f"a string of length {len(text)} that is not base64"
+        error = KeyMaterialError(f"found {found}; allowed: standard base64 of {ED25519_KEY_BYTES} bytes")
+    else:
+        _require_key_length(key, "key")
+        return key
+    raise error
+
+
+def _require_key_length(key: bytes, name: str) -> None:
+    if len(key) != ED25519_KEY_BYTES:
+        raise KeyMaterialError(
+            f"found {len(key)} bytes; allowed: an Ed25519 {name} of {ED25519_KEY_BYTES} bytes"
+        )
+
+
+def _decode_signature(text: str) -> bytes:
+    if not text:
+        return b""
+    try:
+        return binascii.a2b_base64(text.encode("ascii"), strict_mode=True)
+    except (binascii.Error, UnicodeEncodeError):
+        found = f"{describe(text)} that is not base64"
+    raise MalformedError("$.sig", found, ALLOWED["sig"])

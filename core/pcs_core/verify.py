@@ -1,0 +1,124 @@
+"""The checks of a record against itself (contract §4 step 8). Pure: no store, no clock, no request.
+
+It lives in core because both sides use it: the backend to judge, `pcs-agent verify` to tell before sending.
+
+The checks, each with the reason it gives:
+
+1. `slope_out_of_tolerance` — the claimed D̂ is within `tol_d` of the slope recomputed from N_j.
+2. `coherence_out_of_bounds` — coh★ lies in [0, 1 + tol_coh].
+3. `compressibility_out_of_bounds` — r lies in [0, 1].
+4. `counts_not_monotone` — no N_j is smaller than that of a divisor of its scale: each coarse cell is a union of fine ones.
+5. `regime_mismatch` — the regime is the one §3 gives for the claimed D̂.
+6. `budget_mismatch` — the budget is within `tol_budget` of the one §3 gives for the claimed D̂.
+7. `degraded` — the agent says that it fell back on a default.
+
+A failed check escalates; it never refuses.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Literal
+
+import msgspec
+
+from pcs_core.budget import compute_budget
+from pcs_core.canonical import round9
+from pcs_core.params import Params
+from pcs_core.record import Record
+from pcs_core.regime import Regime, classify_regime
+from pcs_core.slope import theil_sen_slope
+
+Reason = Literal[
+    "slope_out_of_tolerance",
+    "coherence_out_of_bounds",
+    "compressibility_out_of_bounds",
+    "counts_not_monotone",
+    "regime_mismatch",
+    "budget_mismatch",
+    "degraded",
+]
+
+_CACHED_SCALE_SETS_MAX = 256
+
+
+class Recomputed(msgspec.Struct, frozen=True, rename={"d_hat": "D_hat"}):
+    """What the verifier computes from N_j itself, rounded to nine decimals.
+
+    Attributes:
+        d_hat: Theil–Sen slope of log2(N_j) on log2(scale).
+        regime: For that slope and the claimed coh★.
+        budget: For that slope and the claimed coh★ and r, in [0, 1].
+    """
+
+    d_hat: float
+    regime: Regime
+    budget: float
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What the checks found.
+
+    Attributes:
+        reasons: Codes of the failed checks in the order above; empty means accepted.
+        recomputed: The verifier's own figures.
+    """
+
+    reasons: tuple[Reason, ...]
+    recomputed: Recomputed
+
+    @property
+    def accepted(self) -> bool:
+        """Whether every check held."""
+        return not self.reasons
+
+
+def verify(record: Record, params: Params, calibration: Mapping[str, object] | None = None) -> Verdict:
+    """Check a record whose structure, signature and identity are known to be good.
+
+    Args:
+        record: The record as sent.
+        params: Tolerances, weights and thresholds.
+        calibration: A place kept for statistical thresholds; version 0.1 has none and takes only `None`.
+    """
+    if calibration is not None:
+        raise ValueError("calibration: found a value; allowed: None in version 0.1")
+    d_hat, coh_star, r = round9(record.d_hat), round9(record.coh_star), round9(record.r)
+    counts = record.counts
+    slope = round9(theil_sen_slope(record.scales, counts))
+    budget = round9(compute_budget(d_hat, coh_star, r, params))
+
+    reasons: list[Reason] = []
+    if round9(abs(d_hat - slope)) > params.tol_d:  # 1
+        reasons.append("slope_out_of_tolerance")
+    if not 0 <= coh_star <= round9(1 + params.tol_coh):  # 2
+        reasons.append("coherence_out_of_bounds")
+    if not 0 <= r <= 1:  # 3
+        reasons.append("compressibility_out_of_bounds")
+    if any(counts[coarse] > counts[fine] for coarse, fine in _divisor_pairs(tuple(record.scales))):  # 4
+        reasons.append("counts_not_monotone")
+    if record.regime != classify_regime(d_hat, coh_star, params):  # 5
+        reasons.append("regime_mismatch")
+    if round9(abs(round9(record.budget) - budget)) > params.tol_budget:  # 6
+        reasons.append("budget_mismatch")
+    if record.ft.degraded:  # 7
+        reasons.append("degraded")
+
+    recomputed = Recomputed(
+        d_hat=slope,
+        regime=classify_regime(slope, coh_star, params),
+        budget=round9(compute_budget(slope, coh_star, r, params)),
+    )
+    return Verdict(tuple(reasons), recomputed)
+
+
+@lru_cache(maxsize=_CACHED_SCALE_SETS_MAX)
+def _divisor_pairs(scales: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+    """Return the positions (coarse, fine) of every two scales of which the first divides the second."""
+    return tuple(
+        (coarse, fine)
+        for fine in range(len(scales))
+        for coarse in range(fine)
+        if scales[fine] % scales[coarse] == 0
+    )

@@ -1,0 +1,316 @@
+"""The log itself: open, append, sync, rotate, read, remove. Guarantees and layout: the package's docstring.
+
+Not thread-safe: one caller at a time appends. Reading frames back may go on beside it.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from pcs_core.errors import WalError, WalFailedError
+from pcs_core.ports import RandomBytes
+from pcs_core.wal.files import Files
+from pcs_core.wal.frame import (
+    SALT_BYTES,
+    SEGMENT_HEADER_BYTES,
+    Frame,
+    NewFrame,
+    chain_crc,
+    decode_frame,
+    decode_segment_header,
+    encode_frame,
+    encode_seal,
+    encode_segment_header,
+)
+from pcs_core.wal.scan import Damage, SegmentScan
+
+SEGMENT_BYTES = 64 * 1024 * 1024
+"""A segment that would grow past this is sealed and a new one begun; a larger batch still goes into one segment."""
+
+_SUFFIX = ".wal"
+_NAME = re.compile(r"\d{20}" + re.escape(_SUFFIX), re.ASCII)
+_ASIDE = "aside"
+
+
+class Position(NamedTuple):
+    """Where a frame stands.
+
+    Attributes:
+        sequence: Its sequence number.
+        segment: First sequence number of its segment, which names the file.
+        offset: Byte in the file.
+        size_bytes: Its length.
+    """
+
+    sequence: int
+    segment: int
+    offset: int
+    size_bytes: int
+
+
+Visitor = Callable[[Position, Frame], None]
+
+
+class Wal:
+    """A log that is open for appending, its folder locked.
+
+    Attributes:
+        damages: What was found damaged at opening. Good frames around it were visited all the same.
+        torn_bytes: Length of the torn tail that was cut off and kept aside at opening.
+    """
+
+    def __init__(
+        self, folder: str, files: Files, random_bytes: RandomBytes, *, segment_bytes: int = SEGMENT_BYTES
+    ) -> None:
+        """Name the log; `open` reads it."""
+        self._folder = folder
+        self._files = files
+        self._random_bytes = random_bytes
+        self._segment_bytes = segment_bytes
+        self._lock: int | None = None
+        self._handle: int | None = None
+        self._salt = b""
+        self._segments: list[int] = []
+        self._size_bytes = 0
+        self._sealed_bytes = 0
+        self._count = 0
+        self._chain = 0
+        self._next_sequence = 1
+        self._failure: str | None = None
+        self.damages: list[Damage] = []
+        self.torn_bytes = 0
+
+    def open(self, visit: Visitor) -> None:
+        """Lock the folder, read every segment, cut a torn tail, get ready to append.
+
+        On return everything that was visited is on disk, even if the process that wrote it died before its sync.
+
+        Args:
+            visit: Called with every good frame, in order.
+
+        Raises:
+            WalLockedError: Another process owns the folder.
+            OSError: The disk refused.
+        """
+        self._files.make_folder(self._folder)
+        self._lock = self._files.lock(self._folder)
+        names = [name for name in self._files.list_names(self._folder) if _NAME.fullmatch(name)]
+        self._salt = self._find_salt(names)
+        last_is_whole = False
+        for name in names:
+            last_is_whole = self._read_segment(name, visit, is_last=name == names[-1])
+        if last_is_whole:
+            self._resume_segment()
+        else:
+            self._begin_segment()
+
+    @property
+    def next_sequence(self) -> int:
+        """The number the next frame gets."""
+        return self._next_sequence
+
+    @property
+    def failure(self) -> str | None:
+        """Why the log takes nothing any more; `None` while it does."""
+        return self._failure
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of all segments."""
+        return self._sealed_bytes + self._size_bytes
+
+    @property
+    def sealed_segments(self) -> list[int]:
+        """Segments that take no more frames, oldest first."""
+        return self._segments[:-1]
+
+    def commit(self, frames: Sequence[NewFrame]) -> list[Position]:
+        """Append frames and sync them.
+
+        On return they are on disk. On error none of them counts as written; their numbers are not used again.
+
+        Raises:
+            WalFailedError: The disk refused, now or before.
+        """
+        positions = self._append(frames)
+        try:
+            self._files.sync_data(self._open_handle())
+        except OSError as error:
+            raise self._fail("sync", error) from error
+        return positions
+
+    def read(self, position: Position) -> Frame:
+        """Read one frame back.
+
+        Raises:
+            WalError: The bytes are no longer a valid frame.
+        """
+        data = self._files.read_range(self._path(position.segment), position.offset, position.size_bytes)
+        decoded = decode_frame(data, 0, self._salt)
+        if decoded is None or decoded[0].sequence != position.sequence:
+            name = _segment_name(position.segment)
+            raise WalError(f"segment {name}, offset {position.offset}: the frame is damaged")
+        return decoded[0]
+
+    def remove_oldest(self, segment: int) -> None:
+        """Remove the oldest segment. On return it is gone from disk.
+
+        Raises:
+            ValueError: It is not the oldest, or it is the one being written.
+        """
+        if segment not in self._segments[:1] or len(self._segments) == 1:
+            raise ValueError("segment: found one that is in use; allowed: the oldest sealed one")
+        size_bytes = len(self._files.read(self._path(segment)))
+        self._files.remove(self._path(segment))
+        self._segments.pop(0)
+        self._sealed_bytes -= size_bytes
+
+    def close(self) -> None:
+        """Give the files and the lock back. What was committed is on disk already."""
+        for handle in (self._handle, self._lock):
+            if handle is not None:
+                self._files.close(handle)
+        self._handle = self._lock = None
+
+    def _append(self, frames: Sequence[NewFrame]) -> list[Position]:
+        if self._failure is not None:
+            raise WalFailedError(self._failure)
+        first = self._next_sequence
+        encoded = [encode_frame(frame, first + index, self._salt) for index, frame in enumerate(frames)]
+        if self._count and self._size_bytes + sum(map(len, encoded)) > self._segment_bytes:
+            self._rotate()
+            first = self._next_sequence
+            encoded = [encode_frame(frame, first + index, self._salt) for index, frame in enumerate(frames)]
+        self._next_sequence += len(frames)
+        self._write(encoded)
+        positions = []
+        offset = self._size_bytes
+        for index, data in enumerate(encoded):
+            positions.append(Position(first + index, self._segments[-1], offset, len(data)))
+            offset += len(data)
+            self._chain = chain_crc(self._chain, data)
+        self._count += len(encoded)
+        self._size_bytes = offset
+        return positions
+
+    def _write(self, encoded: list[bytes]) -> None:
+        handle = self._open_handle()
+        try:
+            self._files.append(handle, encoded)
+        except OSError as error:
+            # A full disk leaves a prefix. If that can be cut off, the log goes on where it was.
+            try:
+                self._files.truncate(handle, self._size_bytes)
+            except OSError:
+                raise self._fail("write", error) from error
+            raise WalFailedError(f"write failed: {_name_of(error)}") from error
+
+    def _rotate(self) -> None:
+        """Seal the segment and begin the next. On return the seal and the new segment are on disk."""
+        seal = encode_frame(encode_seal(self._count, self._chain), self._next_sequence, self._salt)
+        self._next_sequence += 1
+        self._write([seal])
+        try:
+            self._files.sync_data(self._open_handle())
+            self._files.close(self._open_handle())
+            self._handle = None
+            self._sealed_bytes += self._size_bytes + len(seal)
+            self._begin_segment()
+        except OSError as error:
+            raise self._fail("rotation", error) from error
+
+    def _begin_segment(self) -> None:
+        first = self._next_sequence
+        path = self._path(first)
+        header = encode_segment_header(self._salt, first)
+        self._handle = self._files.open_append(path)
+        self._files.truncate(self._handle, 0)  # a leftover of the same name holds no frame
+        self._files.append(self._handle, [header])
+        self._files.sync_data(self._handle)
+        self._files.sync_folder(self._folder)
+        if first not in self._segments:
+            self._segments.append(first)
+        self._size_bytes = len(header)
+        self._count = self._chain = 0
+
+    def _resume_segment(self) -> None:
+        """Go on in the last segment. Its bytes may never have been synced, so they are now."""
+        self._handle = self._files.open_append(self._path(self._segments[-1]))
+        self._files.sync_data(self._handle)
+        self._files.sync_folder(self._folder)
+
+    def _find_salt(self, names: Sequence[str]) -> bytes:
+        for name in names:
+            header = self._files.read_range(os.path.join(self._folder, name), 0, SEGMENT_HEADER_BYTES)
+            decoded = decode_segment_header(header)
+            if decoded is not None:
+                return decoded[0]
+        return self._random_bytes(SALT_BYTES)
+
+    def _read_segment(self, name: str, visit: Visitor, *, is_last: bool) -> bool:
+        """Visit a segment's frames. Returns whether it can take more."""
+        path = os.path.join(self._folder, name)
+        first = int(name.removesuffix(_SUFFIX))
+        data = self._files.read(path)
+        if is_last and len(data) <= SEGMENT_HEADER_BYTES and decode_segment_header(data) is None:
+            # The process died while making this segment: it holds no frame, and is made anew.
+            self._next_sequence = max(self._next_sequence, first)
+            self._keep_aside(name, 0, data)
+            return False
+        scan = SegmentScan(name, data, self._salt, first)
+        for found in scan:
+            visit(Position(found.frame.sequence, first, found.offset, found.size_bytes), found.frame)
+        self._next_sequence = max(self._next_sequence, first, scan.sequence_floor() + 1)
+        self._segments.append(first)
+        if scan.tail_bytes and (not is_last or scan.sealed or scan.damages):
+            scan.damages.append(Damage(name, scan.valid_bytes, scan.tail_bytes, "frames"))
+        self.damages += scan.damages
+        if not is_last or scan.sealed or scan.damages:
+            self._sealed_bytes += len(data)
+            return False
+        if scan.tail_bytes:
+            self._cut_tail(name, path, data, scan.valid_bytes)
+        self._size_bytes = scan.valid_bytes
+        self._count, self._chain = scan.count, scan.chain
+        return True
+
+    def _cut_tail(self, name: str, path: str, data: bytes, valid_bytes: int) -> None:
+        """Keep the tail aside, on disk, and only then cut it off."""
+        self._keep_aside(name, valid_bytes, data[valid_bytes:])
+        self.torn_bytes = len(data) - valid_bytes
+        handle = self._files.open_append(path)
+        try:
+            self._files.truncate(handle, valid_bytes)
+            self._files.sync_data(handle)
+        finally:
+            self._files.close(handle)
+
+    def _keep_aside(self, name: str, offset: int, data: bytes) -> None:
+        if data:
+            aside = os.path.join(self._folder, _ASIDE)
+            self._files.make_folder(aside)
+            self._files.replace(os.path.join(aside, f"{name}.{offset}"), [data])
+
+    def _path(self, segment: int) -> str:
+        return os.path.join(self._folder, _segment_name(segment))
+
+    def _open_handle(self) -> int:
+        if self._handle is None:
+            raise WalFailedError(self._failure or "the log is not open")
+        return self._handle
+
+    def _fail(self, what: str, error: OSError) -> WalFailedError:
+        self._failure = f"{what} failed: {_name_of(error)}"
+        return WalFailedError(self._failure)
+
+
+def _segment_name(first_sequence: int) -> str:
+    return f"{first_sequence:020d}{_SUFFIX}"
+
+
+def _name_of(error: OSError) -> str:
+    """Return the kind of the error without the path, which may be a user's string."""
+    return os.strerror(error.errno) if error.errno else type(error).__name__
