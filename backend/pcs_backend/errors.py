@@ -20,7 +20,15 @@ class StoreUnavailableError(UnavailableError):
 
 
 class InboxUnavailableError(UnavailableError):
-    """The WAL cannot take the request, or its queue is full."""
+    """The WAL cannot take the request, or its queue is full.
+
+    Attributes:
+        may_be_written: Whether some of the bytes may be on disk all the same, as after a failed sync.
+    """
+
+    def __init__(self, message: str, *, may_be_written: bool = False) -> None:
+        super().__init__(message)
+        self.may_be_written = may_be_written
 
 
 class DataError(BackendError):

@@ -49,5 +49,17 @@ from pcs_core.wal.frame import Frame, NewFrame
 from pcs_core.wal.ledger import Ledger
 from pcs_core.wal.log import Position, Wal
 from pcs_core.wal.scan import Damage
+from pcs_core.wal.snapshot import read_snapshot, write_snapshot
 
-__all__ = ["Damage", "Files", "Frame", "Ledger", "NewFrame", "Position", "PosixFiles", "Wal"]
+__all__ = [
+    "Damage",
+    "Files",
+    "Frame",
+    "Ledger",
+    "NewFrame",
+    "Position",
+    "PosixFiles",
+    "Wal",
+    "read_snapshot",
+    "write_snapshot",
+]

@@ -75,10 +75,12 @@ class Wal:
         self._salt = b""
         self._segments: list[int] = []
         self._size_bytes = 0
-        self._sealed_bytes = 0
+        self._sealed_bytes: dict[int, int] = {}
         self._count = 0
         self._chain = 0
         self._next_sequence = 1
+        self._synced_sequence = 0
+        self._last_good_sequence = 0
         self._failure: str | None = None
         self.damages: list[Damage] = []
         self.torn_bytes = 0
@@ -113,6 +115,14 @@ class Wal:
         return self._next_sequence
 
     @property
+    def synced_sequence(self) -> int:
+        """Highest number known to be on disk. Every frame committed later has a higher one, restarts included.
+
+        Unlike `next_sequence` it never counts numbers that were given out or skipped without reaching the disk.
+        """
+        return self._synced_sequence
+
+    @property
     def failure(self) -> str | None:
         """Why the log takes nothing any more; `None` while it does."""
         return self._failure
@@ -120,7 +130,7 @@ class Wal:
     @property
     def size_bytes(self) -> int:
         """Bytes of all segments."""
-        return self._sealed_bytes + self._size_bytes
+        return sum(list(self._sealed_bytes.values())) + self._size_bytes  # a copy: another thread may rotate
 
     @property
     def sealed_segments(self) -> list[int]:
@@ -140,6 +150,8 @@ class Wal:
             self._files.sync_data(self._open_handle())
         except OSError as error:
             raise self._fail("sync", error) from error
+        if positions:
+            self._synced_sequence = positions[-1].sequence
         return positions
 
     def read(self, position: Position) -> Frame:
@@ -163,10 +175,9 @@ class Wal:
         """
         if segment not in self._segments[:1] or len(self._segments) == 1:
             raise ValueError("segment: found one that is in use; allowed: the oldest sealed one")
-        size_bytes = len(self._files.read(self._path(segment)))
         self._files.remove(self._path(segment))
         self._segments.pop(0)
-        self._sealed_bytes -= size_bytes
+        self._sealed_bytes.pop(segment, None)
 
     def close(self) -> None:
         """Give the files and the lock back. What was committed is on disk already."""
@@ -217,7 +228,7 @@ class Wal:
             self._files.sync_data(self._open_handle())
             self._files.close(self._open_handle())
             self._handle = None
-            self._sealed_bytes += self._size_bytes + len(seal)
+            self._sealed_bytes[self._segments[-1]] = self._size_bytes + len(seal)
             self._begin_segment()
         except OSError as error:
             raise self._fail("rotation", error) from error
@@ -235,12 +246,14 @@ class Wal:
             self._segments.append(first)
         self._size_bytes = len(header)
         self._count = self._chain = 0
+        self._synced_sequence = first - 1
 
     def _resume_segment(self) -> None:
         """Go on in the last segment. Its bytes may never have been synced, so they are now."""
         self._handle = self._files.open_append(self._path(self._segments[-1]))
         self._files.sync_data(self._handle)
         self._files.sync_folder(self._folder)
+        self._synced_sequence = self._last_good_sequence
 
     def _find_salt(self, names: Sequence[str]) -> bytes:
         for name in names:
@@ -264,12 +277,13 @@ class Wal:
         for found in scan:
             visit(Position(found.frame.sequence, first, found.offset, found.size_bytes), found.frame)
         self._next_sequence = max(self._next_sequence, first, scan.sequence_floor() + 1)
+        self._last_good_sequence = scan.sequence_max
         self._segments.append(first)
         if scan.tail_bytes and (not is_last or scan.sealed or scan.damages):
             scan.damages.append(Damage(name, scan.valid_bytes, scan.tail_bytes, "frames"))
         self.damages += scan.damages
         if not is_last or scan.sealed or scan.damages:
-            self._sealed_bytes += len(data)
+            self._sealed_bytes[first] = len(data)
             return False
         if scan.tail_bytes:
             self._cut_tail(name, path, data, scan.valid_bytes)

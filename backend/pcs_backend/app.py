@@ -1,0 +1,226 @@
+"""The service: HTTP over an engine, from start to stop. With `engine`, the only place that builds things.
+
+Start: listen first, so that probes are answered, then read the logs, then take work. Stop: readiness turns red, no new
+connection is taken, what is being judged is answered, the logs are closed, exit.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Callable
+
+import structlog
+from aiohttp import web
+
+from pcs_backend.config import Config
+from pcs_backend.engine import Engine, Ports, run_until
+from pcs_backend.errors import BackendError, StoreUnavailableError
+from pcs_backend.http.admin import SOCKET_NAME, AdminRoutes
+from pcs_backend.http.body import BodyReader
+from pcs_backend.http.openapi import build_openapi
+from pcs_backend.http.protocol import ProblemServer
+from pcs_backend.http.routes import Routes
+from pcs_backend.http.token_bucket import TokenBucket
+from pcs_core.wal import PosixFiles
+
+DISK_CHECK_INTERVAL_S = 1.0
+HOUSEKEEPING_INTERVAL_S = 60.0
+BACKLOG_CONNECTIONS_MAX = 1_024
+
+_log = structlog.get_logger(__name__)
+
+
+def real_ports() -> Ports:
+    """Return the world as it is."""
+    return Ports(
+        files=PosixFiles(),
+        now=time.time,
+        monotonic=time.monotonic,
+        sleep=asyncio.sleep,
+        random_bytes=os.urandom,
+        free_bytes=lambda path: shutil.disk_usage(path).free,
+    )
+
+
+class Service:
+    """One serving process."""
+
+    def __init__(self, config: Config, ports: Ports) -> None:
+        """Wire it; nothing is touched before `run`."""
+        self._config = config
+        self._ports = ports
+        self._engine = Engine(config, ports)
+        self._stopping = False
+        self._free_bytes: int | None = None
+        self._watch_gauges()
+
+    def not_started(self) -> str | None:
+        """Why the start is not over."""
+        return None if self._engine.is_open else "starting: the log is being read"
+
+    def not_ready(self) -> str | None:
+        """Why no request should be sent here. A store outage is no reason: bodies still reach the WAL."""
+        if not self._engine.is_open:
+            return self.not_started()
+        if self._stopping:
+            return "the service is stopping"
+        if (failure := self._engine.inbox.failure) is not None:
+            return f"the log takes nothing: {failure}"
+        if self._free_bytes is not None and self._free_bytes < self._config.settings.disk_free_min_bytes:
+            return "the disk is nearly full"
+        return None
+
+    async def run(self, stop: asyncio.Event, announce: Callable[[str], None]) -> None:
+        """Serve until `stop` is set.
+
+        Args:
+            stop: Ends the service in good order.
+            announce: Called with the URL once the port is bound.
+
+        Raises:
+            BackendError, WalError, OSError: The service cannot start, or a task of it died.
+        """
+        for warning in self._config.warnings:
+            _log.warning(warning)
+        engine = self._engine
+        async with contextlib.AsyncExitStack() as stack:
+            stack.push_async_callback(engine.close)
+            runner = await self._listen(announce)
+            stack.push_async_callback(runner.cleanup)
+            await engine.open()
+            admin = await stack.enter_async_context(self._administer())
+            await self._first_contact()
+            _log.info("ready", backlog=engine.inbox.open_requests, wal_bytes=engine.inbox.size_bytes)
+
+            async def drain() -> None:
+                self._stopping = True
+                _log.info("stopping")
+                await runner.cleanup()  # no new connections; waits for requests being judged
+                await admin.cleanup()
+                await engine.finish_writing()
+
+            tasks = [
+                *engine.tasks(),
+                ("disk-watch", self._watch_disk()),
+                ("housekeeping", self._keep_house()),
+            ]
+            await run_until(stop, tasks, drain)
+        _log.info("stopped")
+
+    async def _listen(self, announce: Callable[[str], None]) -> web.ServerRunner:
+        settings = self._config.settings
+        login = (settings.metrics_user, settings.metrics_pass) if settings.metrics_user else None
+        routes = Routes(
+            submitter=self._engine.pipeline,
+            health=self,
+            metrics=self._engine.metrics,
+            body_reader=BodyReader(size_bytes_max=settings.max_body_bytes, timeout_s=settings.body_timeout_s),
+            token_bucket=TokenBucket(settings.token_rate, self._ports.monotonic),
+            openapi=build_openapi(
+                size_bytes_max=settings.max_body_bytes, metrics_need_login=login is not None
+            ),
+            metrics_login=login,
+            now=self._ports.now,
+            sleep=self._ports.sleep,
+        )
+        runner = web.ServerRunner(ProblemServer(routes.handle), shutdown_timeout=settings.drain_timeout_s)
+        await runner.setup()
+        site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG_CONNECTIONS_MAX)
+        await site.start()
+        host, port = runner.addresses[0][:2]
+        announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+        return runner
+
+    @contextlib.asynccontextmanager
+    async def _administer(self) -> AsyncIterator[web.ServerRunner]:
+        """Serve the administration socket; it is gone afterwards."""
+        path = os.path.join(self._config.settings.data_dir, SOCKET_NAME)
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)  # left by a process that was killed; the lock says that it is gone
+        runner = web.ServerRunner(ProblemServer(AdminRoutes(self._engine.store).handle))
+        await runner.setup()
+        listener = bind_unix(path)
+        await web.SockSite(runner, listener).start()
+        try:
+            yield runner
+        finally:
+            await runner.cleanup()
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
+    async def _first_contact(self) -> None:
+        """Ask the store once before the first request; a store that is down does not stop the start."""
+        try:
+            await self._engine.connect_store()
+            for warning in await self._engine.store.durability_warnings():
+                _log.warning(warning)
+        except StoreUnavailableError as error:
+            _log.warning("the dedup store is down: requests are kept and answered 503", error=str(error))
+
+    async def _watch_disk(self) -> None:
+        while True:
+            self._free_bytes = self._ports.free_bytes(self._config.settings.data_dir)
+            await self._ports.sleep(DISK_CHECK_INTERVAL_S)
+
+    async def _keep_house(self) -> None:
+        while True:
+            await self._ports.sleep(HOUSEKEEPING_INTERVAL_S)
+            try:
+                await self._engine.save_snapshot()
+                await self._engine.retire()
+                await self._engine.store.purge_expired()
+            except (BackendError, OSError) as error:
+                _log.warning("housekeeping failed; it is tried again", error=type(error).__name__)
+
+    def _watch_gauges(self) -> None:
+        engine = self._engine
+        watch = engine.metrics.watch
+        watch("flk_store_up", "Whether the dedup store answers", lambda: float(engine.store_is_up))
+        watch("flk_ready", "Whether requests may be sent here", lambda: float(self.not_ready() is None))
+        watch(
+            "flk_wal_size_bytes",
+            "Bytes of the WAL",
+            lambda: float(sum(each.size_bytes for each in engine.inboxes)),
+        )
+        watch(
+            "flk_open_requests",
+            "Requests on disk without an outcome",
+            lambda: float(sum(each.open_requests for each in engine.inboxes)),
+        )
+        watch(
+            "flk_unreadable_requests",
+            "Open requests whose frames are damaged",
+            lambda: float(sum(each.unreadable_requests for each in engine.inboxes)),
+        )
+        watch(
+            "flk_too_old_requests",
+            "Open requests older than the dedup lifetime, left for replay --force",
+            lambda: float(sum(each.too_old for each in engine.settlers)),
+        )
+        watch("flk_disk_free_bytes", "Free space below DATA_DIR", lambda: float(self._free_bytes or 0))
+
+
+def bind_unix(path: str) -> socket.socket:
+    """Return a listening-ready Unix socket of mode 0600, also where the path is longer than a socket address may be."""
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
+    previous = os.umask(0o177)
+    try:
+        listener.bind(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+    finally:
+        os.umask(previous)
+        os.close(folder)
+    return listener
+
+
+def stop_on_signals(stop: asyncio.Event) -> None:
+    """Set the event on SIGTERM and SIGINT. Call it in the event loop."""
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stop.set)

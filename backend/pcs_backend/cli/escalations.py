@@ -1,0 +1,192 @@
+"""`pcs-backend escalations list|ack` and `pcs-backend conflicts`: the queue a person works through."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
+
+import aiohttp
+import click
+import msgspec
+import orjson
+import uvloop
+from rich.console import Console
+from rich.table import Table
+
+from pcs_backend.app import real_ports
+from pcs_backend.config import Config, load_config
+from pcs_backend.dedup.store import LIST_MAX, DedupStore, Escalation, Key
+from pcs_backend.effects.logs import configure_logs
+from pcs_backend.engine import Engine, build_store, running
+from pcs_backend.errors import StoreUnavailableError
+from pcs_backend.exchange import DEFAULT_TENANT
+from pcs_backend.http.admin import ACKS_PATH, CONFLICTS_PATH, ESCALATIONS_PATH, SOCKET_NAME, Acks, Listing
+from pcs_core.errors import WalLockedError
+from pcs_core.identity import is_pcs_id
+
+_limit_option = click.option(
+    "--limit", type=click.IntRange(1, LIST_MAX), default=100, show_default=True, help="Entries at most."
+)
+_json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
+
+
+@click.group()
+def escalations() -> None:
+    """Work through the queue of escalated records."""
+
+
+@escalations.command(
+    "list",
+    epilog="""
+\b
+Examples:
+  pcs-backend escalations list
+  pcs-backend escalations list --limit 1000 --json | jq -r .pcs_id
+""",
+)
+@_limit_option
+@_json_option
+def list_command(limit: int, *, as_json: bool) -> None:
+    """List open escalations, oldest first."""
+    listing = uvloop.run(_list(_prepare(), ESCALATIONS_PATH, limit))
+    rows = [_escalation_row(each) for each in listing.escalations]
+    _show(rows, ("pcs_id", "stored_at", "reasons"), as_json=as_json)
+
+
+@escalations.command(
+    "ack",
+    epilog="""
+\b
+Examples:
+  pcs-backend escalations ack 4f0c…64 hex digits
+\b
+The outcome stays what it was; only the entry leaves the queue. Exit code 1 if an id was not in the queue.
+""",
+)
+@click.argument("pcs_ids", nargs=-1, required=True, metavar="PCS_ID…")
+def ack_command(pcs_ids: tuple[str, ...]) -> None:
+    """Take escalations off the queue."""
+    for position, pcs_id in enumerate(pcs_ids, start=1):
+        if not is_pcs_id(pcs_id):
+            found = f"found a string of length {len(pcs_id)}"
+            raise click.UsageError(f"PCS_ID {position}: {found}; allowed: 64 lower-case hex digits")
+    done = uvloop.run(_ack(_prepare(), pcs_ids))
+    click.echo(f"{sum(done)} acknowledged, {len(done) - sum(done)} not in the queue")
+    if not all(done):
+        raise SystemExit(1)
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  pcs-backend conflicts --json
+"""
+)
+@_limit_option
+@_json_option
+def conflicts(limit: int, *, as_json: bool) -> None:
+    """List ids that came with more than one set of contents, newest first."""
+    listing = uvloop.run(_list(_prepare(), CONFLICTS_PATH, limit))
+    rows = [
+        {"pcs_id": each.pcs_id, "seen_at": _time(each.seen_at_ms), "fingerprint": each.fingerprint}
+        for each in listing.conflicts
+    ]
+    _show(rows, ("pcs_id", "seen_at", "fingerprint"), as_json=as_json)
+
+
+def _prepare() -> Config:
+    config = load_config(os.environ)
+    configure_logs("ERROR")
+    return config
+
+
+async def _list(config: Config, path: str, limit: int) -> Listing:
+    async with _direct_store(config) as store:
+        if store is not None and path == ESCALATIONS_PATH:
+            return Listing(escalations=await store.list_escalations(DEFAULT_TENANT, limit))
+        if store is not None:
+            return Listing(conflicts=await store.list_conflicts(DEFAULT_TENANT, limit))
+    async with _serving_process(config) as session:
+        response = await session.get(path, params={"tenant": DEFAULT_TENANT, "limit": str(limit)})
+        return msgspec.json.decode(await _ok(response), type=Listing)
+
+
+async def _ack(config: Config, pcs_ids: Sequence[str]) -> list[bool]:
+    async with _direct_store(config) as store:
+        if store is not None:
+            return await store.ack_escalations([Key(DEFAULT_TENANT, pcs_id) for pcs_id in pcs_ids])
+    async with _serving_process(config) as session:
+        response = await session.post(
+            ACKS_PATH, data=msgspec.json.encode(Acks(DEFAULT_TENANT, list(pcs_ids)))
+        )
+        return msgspec.json.decode(await _ok(response), type=Acks).done
+
+
+@contextlib.asynccontextmanager
+async def _direct_store(config: Config) -> AsyncIterator[DedupStore | None]:
+    """Open the store here; `None` if it is the memory of a process that serves now."""
+    ports = real_ports()
+    store = build_store(config, ports.now, ports.sleep)
+    if store is not None:
+        try:
+            await store.open()
+            yield store
+        finally:
+            await store.close()
+        return
+    engine = Engine(config, ports)
+    try:
+        await engine.open()
+    except WalLockedError:
+        await engine.close()
+        yield None
+        return
+    async with running(engine):
+        yield engine.store
+
+
+@contextlib.asynccontextmanager
+async def _serving_process(config: Config) -> AsyncIterator[aiohttp.ClientSession]:
+    folder = os.open(config.settings.data_dir, os.O_RDONLY | os.O_DIRECTORY)
+    try:  # by way of the folder, because a socket's own path may be too long for its address
+        connector = aiohttp.UnixConnector(f"/proc/self/fd/{folder}/{SOCKET_NAME}")
+        async with aiohttp.ClientSession("http://admin", connector=connector) as session:
+            yield session
+    except aiohttp.ClientConnectionError:
+        pass
+    else:
+        return
+    finally:
+        os.close(folder)
+    raise StoreUnavailableError("the serving process does not answer on its administration socket")
+
+
+async def _ok(response: aiohttp.ClientResponse) -> bytes:
+    if response.status != 200:
+        raise StoreUnavailableError("the serving process could not answer")
+    return await response.read()
+
+
+def _escalation_row(escalation: Escalation) -> dict[str, str]:
+    reasons = ", ".join(orjson.loads(escalation.body)["reasons"])
+    return {"pcs_id": escalation.pcs_id, "stored_at": _time(escalation.stored_at_ms), "reasons": reasons}
+
+
+def _time(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
+
+
+def _show(rows: Sequence[dict[str, str]], columns: Sequence[str], *, as_json: bool) -> None:
+    if as_json:
+        for row in rows:
+            click.echo(orjson.dumps(row))
+        return
+    table = Table()
+    for column in columns:
+        table.add_column(column, overflow="fold")  # an id that is cut off could not be acknowledged
+    for row in rows:
+        table.add_row(*(row[column] for column in columns))
+    Console().print(table if rows else "nothing")

@@ -1,0 +1,88 @@
+"""`pcs-backend serve` and `pcs-backend check-config`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+
+import click
+import structlog
+import uvloop
+from prometheus_client import disable_created_metrics
+
+from pcs_backend.app import Service, real_ports, stop_on_signals
+from pcs_backend.config import Config, load_config
+from pcs_backend.effects.logs import configure_logs
+from pcs_backend.engine import build_store
+from pcs_backend.errors import BackendError, StoreUnavailableError
+
+_log = structlog.get_logger(__name__)
+
+
+@click.command(
+    epilog="""
+\b
+Examples:
+  PCS_SIGN_ALG=hmac PCS_HMAC_KEY=… pcs-backend serve
+  PORT=0 DATA_DIR=/tmp/pcs pcs-backend serve      # any free port, printed to standard error
+\b
+SIGTERM or Ctrl-C stops intake, answers what is being judged, and exits 0.
+"""
+)
+def serve() -> None:
+    """Serve until SIGTERM."""
+    config = load_config(os.environ)
+    configure_logs(config.settings.log_level)
+    uvloop.run(_serve(config))
+
+
+@click.command(
+    "check-config",
+    epilog="""
+\b
+Examples:
+  pcs-backend check-config && pcs-backend serve
+\b
+Exit codes: 0 the settings are good (warnings may be printed); 1 the store does not answer; 2 a setting is not.
+""",
+)
+def check_config() -> None:
+    """Check the settings, ask the store, and warn of what breaks durability."""
+    config = load_config(os.environ)
+    configure_logs("ERROR")
+    warnings = [*config.warnings, *uvloop.run(_store_warnings(config))]
+    for warning in warnings:
+        click.echo(f"warning: {warning}", err=True)
+    click.echo(f"configuration is valid; {len(warnings)} warning(s)")
+
+
+async def _serve(config: Config) -> None:
+    disable_created_metrics()  # a series of start times beside each counter tells nobody anything
+    stop = asyncio.Event()
+    stop_on_signals(stop)
+    asyncio.get_running_loop().set_exception_handler(_ignore_unowned)
+    try:
+        await Service(config, real_ports()).run(stop, lambda url: click.echo(f"listening on {url}", err=True))
+    except OSError as error:
+        raise BackendError(f"cannot serve: {os.strerror(error.errno or 0)}") from None
+
+
+async def _store_warnings(config: Config) -> list[str]:
+    ports = real_ports()
+    store = build_store(config, ports.now, ports.sleep)
+    if store is None:
+        return []
+    try:
+        await store.open()
+        return await store.durability_warnings()
+    except StoreUnavailableError as error:
+        raise BackendError(f"the dedup store cannot be asked: {error}") from None
+    finally:
+        await store.close()
+
+
+def _ignore_unowned(loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    """Log the kind of an error no task owns, such as a connection's; asyncio's own message quotes buffers."""
+    del loop
+    error = context.get("exception")
+    _log.warning("event loop error", error=type(error).__name__)

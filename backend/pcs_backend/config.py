@@ -1,0 +1,257 @@
+"""Settings: the environment, read once into a frozen object (contract §5). Errors name the variable, never a secret."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from pcs_backend.errors import ConfigError
+from pcs_core.errors import KeyMaterialError, MalformedError, ParamsError
+from pcs_core.params import Params, parse_params
+from pcs_core.signing import (
+    HMAC_KEY_SHORT_BYTES,
+    Ed25519PublicKey,
+    HmacKey,
+    RecordVerifier,
+    SigningAlgorithm,
+    VerificationKey,
+    decode_key_base64,
+)
+from pcs_core.typed import convert
+
+DAY_S = 86_400.0
+_Days = Annotated[float, Meta(gt=0, le=3_650)]
+_REDIS_ADDR = re.compile(r"\A(?:rediss?://\S+|[^\s:/@]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})\Z")
+_POSTGRES_DSN = re.compile(r"\Apostgres(?:ql)?://\S+\Z")
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
+    """The environment variables of the backend; each attribute's variable is its name in capitals.
+
+    Attributes:
+        host: Address to listen on.
+        port: TCP port; 0 picks one.
+        data_dir: Where the WAL and the memory store's snapshot lie.
+        dedup_backend: Which store.
+        redis_addr: `host:port` or a redis:// URL.
+        postgres_dsn: postgresql:// URL.
+        token_rate: Records a second; 0 means no limit.
+        metrics_user: With `metrics_pass`, Basic Auth of `/metrics`.
+        metrics_pass: See `metrics_user`.
+        metrics_public: Whether `/metrics` may be open off loopback.
+        pcs_sign_alg: How records are signed; unset means `none`, on loopback only.
+        allow_unsigned: Whether `none` may be used off loopback.
+        pcs_hmac_key: An HMAC key.
+        pcs_hmac_keys: More of them, comma-separated.
+        pcs_ed25519_pub_b64: Public keys, comma-separated.
+        pcs_params_file: TOML file of parameters.
+        dedup_ttl_days: Lifetime of an outcome.
+        wal_retention_days: Age from which settled requests may leave the WAL.
+        max_body_bytes: Largest request body.
+        body_timeout_s: Longest time a body may take.
+        memory_store_max_records: Outcomes the memory store holds at most.
+        disk_free_min_bytes: Free space below which intake stops.
+        drain_timeout_s: Longest time a stop waits for requests being judged.
+        log_level: Least level that is logged.
+    """
+
+    host: Annotated[str, Meta(min_length=1, max_length=255)] = "127.0.0.1"
+    port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    data_dir: str = "./data"
+    dedup_backend: Literal["memory", "redis", "postgres"] = "memory"
+    redis_addr: str = ""
+    postgres_dsn: str = ""
+    token_rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
+    metrics_user: str = ""
+    metrics_pass: str = ""
+    metrics_public: bool = False
+    pcs_sign_alg: Literal["none", "hmac", "ed25519"] | None = None
+    allow_unsigned: bool = False
+    pcs_hmac_key: str = ""
+    pcs_hmac_keys: str = ""
+    pcs_ed25519_pub_b64: str = ""
+    pcs_params_file: str = ""
+    dedup_ttl_days: _Days = 14.0
+    wal_retention_days: _Days = 14.0
+    max_body_bytes: Annotated[int, Meta(ge=1_024, le=16_777_216)] = 262_144
+    body_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
+    memory_store_max_records: Annotated[int, Meta(ge=1, le=100_000_000)] = 1_000_000
+    disk_free_min_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 64 * 1024 * 1024
+    drain_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+
+    def __repr__(self) -> str:
+        return "Settings(…)"  # several of them are secrets
+
+
+_DAYS_RULE = "a number of days above 0, up to 3650"
+ALLOWED = {
+    "HOST": "an address or host name of up to 255 characters",
+    "PORT": "an integer from 0 to 65535",
+    "DATA_DIR": "a path",
+    "DEDUP_BACKEND": "memory, redis or postgres",
+    "REDIS_ADDR": "host:port or a redis:// URL",
+    "POSTGRES_DSN": "a postgresql:// URL",
+    "TOKEN_RATE": "a number from 0 to 1000000 (records a second, 0 = no limit)",
+    "METRICS_USER": "a user name, with METRICS_PASS",
+    "METRICS_PASS": "a password, with METRICS_USER",
+    "METRICS_PUBLIC": "true or false",
+    "PCS_SIGN_ALG": "none, hmac or ed25519",
+    "ALLOW_UNSIGNED": "true or false",
+    "PCS_HMAC_KEY": "a key of one byte or more",
+    "PCS_HMAC_KEYS": "keys, comma-separated",
+    "PCS_ED25519_PUB_B64": "standard base64 of 32-byte public keys, comma-separated",
+    "PCS_PARAMS_FILE": "a TOML file of parameters",
+    "DEDUP_TTL_DAYS": _DAYS_RULE,
+    "WAL_RETENTION_DAYS": _DAYS_RULE,
+    "MAX_BODY_BYTES": "an integer from 1024 to 16777216",
+    "BODY_TIMEOUT_S": "a number of seconds above 0, up to 600",
+    "MEMORY_STORE_MAX_RECORDS": "an integer from 1 to 100000000",
+    "DISK_FREE_MIN_BYTES": "an integer from 0",
+    "DRAIN_TIMEOUT_S": "a number of seconds above 0, up to 600",
+    "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
+}
+"""What each variable allows, as error messages and the configuration table say it."""
+
+
+class Config(msgspec.Struct, frozen=True, kw_only=True):
+    """Settings with what follows from them.
+
+    Attributes:
+        settings: As given.
+        verifier: The keys.
+        params: The parameters.
+        warnings: What is allowed and still worth a word.
+    """
+
+    settings: Settings
+    verifier: RecordVerifier
+    params: Params
+    warnings: tuple[str, ...]
+
+    @property
+    def dedup_ttl_s(self) -> float:
+        """Lifetime of an outcome in seconds."""
+        return self.settings.dedup_ttl_days * DAY_S
+
+    @property
+    def wal_retention_s(self) -> float:
+        """Age in seconds from which settled requests may leave the WAL."""
+        return self.settings.wal_retention_days * DAY_S
+
+
+def load_config(environ: Mapping[str, str]) -> Config:
+    """Read and check the environment. An empty variable means unset.
+
+    Raises:
+        ConfigError: A variable is malformed, or the settings together are not safe.
+    """
+    given = {name: environ[name] for name in Settings.__struct_encode_fields__ if environ.get(name)}
+    try:
+        settings = convert(given, Settings, ALLOWED, strict=False)
+    except MalformedError as error:
+        raise ConfigError(str(error).removeprefix("$.")) from None
+    warnings: list[str] = []
+    _check_together(settings)
+    return Config(
+        settings=settings,
+        verifier=RecordVerifier(_load_keys(settings, warnings)),
+        params=_load_params(settings.pcs_params_file),
+        warnings=tuple(warnings),
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can reach the address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _check_together(settings: Settings) -> None:
+    if bool(settings.metrics_user) != bool(settings.metrics_pass):
+        missing = "METRICS_PASS" if settings.metrics_user else "METRICS_USER"
+        raise ConfigError(
+            f"{missing}: found nothing; allowed: both METRICS_USER and METRICS_PASS, or neither"
+        )
+    if not is_loopback(settings.host):
+        if settings.pcs_sign_alg in {None, "none"} and not settings.allow_unsigned:
+            raise ConfigError(
+                "PCS_SIGN_ALG: found none while HOST is not loopback; allowed: hmac or ed25519, or ALLOW_UNSIGNED=true"
+            )
+        if not settings.metrics_user and not settings.metrics_public:
+            raise ConfigError(
+                "METRICS_USER: found nothing while HOST is not loopback; allowed: METRICS_USER and METRICS_PASS, or "
+                "METRICS_PUBLIC=true"
+            )
+    if settings.wal_retention_days > settings.dedup_ttl_days:
+        raise ConfigError(
+            "WAL_RETENTION_DAYS: found more than DEDUP_TTL_DAYS; allowed: up to DEDUP_TTL_DAYS, because a request "
+            "replayed after its outcome was forgotten would count twice"
+        )
+    if settings.dedup_backend == "redis" and not _REDIS_ADDR.match(settings.redis_addr):
+        raise ConfigError(_unfit("REDIS_ADDR", settings.redis_addr))
+    if settings.dedup_backend == "postgres" and not _POSTGRES_DSN.match(settings.postgres_dsn):
+        raise ConfigError(_unfit("POSTGRES_DSN", settings.postgres_dsn))
+
+
+def _unfit(name: str, value: str) -> str:
+    found = f"a string of length {len(value)}" if value else "nothing"
+    return f"{name}: found {found}; allowed: {ALLOWED[name]}"
+
+
+def _load_keys(settings: Settings, warnings: list[str]) -> list[VerificationKey]:
+    match SigningAlgorithm(settings.pcs_sign_alg or "none"):
+        case SigningAlgorithm.NONE:
+            warnings.append("PCS_SIGN_ALG is none: any record is believed to be from whom it says")
+            return []
+        case SigningAlgorithm.HMAC:
+            secrets = _split(settings.pcs_hmac_keys)
+            if settings.pcs_hmac_key:
+                secrets.insert(0, settings.pcs_hmac_key)
+            if not secrets:
+                raise ConfigError("PCS_HMAC_KEY: found nothing while PCS_SIGN_ALG is hmac; allowed: a key")
+            short = sum(len(secret.encode()) < HMAC_KEY_SHORT_BYTES for secret in secrets)
+            if short:
+                warnings.append(
+                    f"{short} HMAC key(s) of less than {HMAC_KEY_SHORT_BYTES} bytes: easy to guess"
+                )
+            return [HmacKey(secret.encode()) for secret in dict.fromkeys(secrets)]
+        case SigningAlgorithm.ED25519:
+            texts = _split(settings.pcs_ed25519_pub_b64)
+            if not texts:
+                raise ConfigError(
+                    "PCS_ED25519_PUB_B64: found nothing while PCS_SIGN_ALG is ed25519; allowed: a key"
+                )
+            try:
+                return [Ed25519PublicKey(decode_key_base64(text)) for text in dict.fromkeys(texts)]
+            except KeyMaterialError as error:
+                raise ConfigError(f"PCS_ED25519_PUB_B64: {error}") from None
+
+
+def _split(text: str) -> list[str]:
+    return [part for part in text.split(",") if part]
+
+
+def _load_params(path: str) -> Params:
+    if not path:
+        return Params()
+    try:
+        with open(path, encoding="utf-8") as file:
+            return parse_params(file.read())
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+    except UnicodeDecodeError:
+        reason = "not UTF-8"
+    except ParamsError as error:
+        reason = str(error)
+    raise ConfigError(
+        f"PCS_PARAMS_FILE: found a file that cannot be used ({reason}); allowed: a TOML file of parameters"
+    )

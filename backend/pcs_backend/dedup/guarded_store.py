@@ -1,0 +1,113 @@
+"""A store behind a time limit and a switch: a store known to be down is not asked, so requests fail fast.
+
+The monitor's ping is what switches it on again. `is_up` is what `flk_store_up` shows.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TypeVar
+
+from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Escalation, Key, Outcome, Placed
+from pcs_backend.errors import StoreUnavailableError
+from pcs_core.ports import Sleep
+
+T = TypeVar("T")
+
+STORE_TIMEOUT_S = 5.0
+"""Longest wait for one call. What the store does after it is found out by asking again: first write still wins."""
+
+PING_INTERVAL_UP_S = 5.0
+PING_INTERVAL_DOWN_S = 0.5
+
+
+class GuardedStore:
+    """Wraps any store; a `DedupStore` itself.
+
+    Attributes:
+        is_up: Whether the last call or ping succeeded.
+    """
+
+    def __init__(self, store: DedupStore, sleep: Sleep, timeout_s: float = STORE_TIMEOUT_S) -> None:
+        """Take a store that is not open yet."""
+        self._store = store
+        self._sleep = sleep
+        self._timeout_s = timeout_s
+        self._is_open = False
+        self.is_up = False
+
+    async def open(self) -> None:
+        """Open the store if it is not, and note whether it is up."""
+        if not self._is_open:
+            await self._limited(self._store.open())
+            self._is_open = True
+        self.is_up = True
+
+    async def close(self) -> None:
+        """Close the store."""
+        self.is_up = False
+        await self._store.close()
+
+    async def ping(self) -> None:
+        """As `DedupStore.ping`; opens the store first if that has not worked yet."""
+        await self.open()
+        await self._limited(self._store.ping())
+
+    async def monitor(self) -> None:
+        """Ping for ever: often while the store is down, now and then while it is up."""
+        while True:
+            try:
+                await self.ping()
+            except StoreUnavailableError:
+                self.is_up = False
+            await self._sleep(PING_INTERVAL_UP_S if self.is_up else PING_INTERVAL_DOWN_S)
+
+    async def get(self, keys: Sequence[Key]) -> list[Outcome | None]:
+        """As `DedupStore.get`."""
+        return await self._asked(lambda: self._store.get(keys))
+
+    async def put_first(self, candidates: Sequence[Candidate]) -> list[Placed]:
+        """As `DedupStore.put_first`."""
+        return await self._asked(lambda: self._store.put_first(candidates))
+
+    async def note_conflicts(self, conflicts: Sequence[Conflict]) -> None:
+        """As `DedupStore.note_conflicts`."""
+        await self._asked(lambda: self._store.note_conflicts(conflicts))
+
+    async def list_conflicts(self, tenant: str, limit: int) -> list[Conflict]:
+        """As `DedupStore.list_conflicts`."""
+        return await self._asked(lambda: self._store.list_conflicts(tenant, limit))
+
+    async def list_escalations(self, tenant: str, limit: int) -> list[Escalation]:
+        """As `DedupStore.list_escalations`."""
+        return await self._asked(lambda: self._store.list_escalations(tenant, limit))
+
+    async def ack_escalations(self, keys: Sequence[Key]) -> list[bool]:
+        """As `DedupStore.ack_escalations`."""
+        return await self._asked(lambda: self._store.ack_escalations(keys))
+
+    async def purge_expired(self) -> int:
+        """As `DedupStore.purge_expired`."""
+        return await self._asked(self._store.purge_expired)
+
+    async def durability_warnings(self) -> list[str]:
+        """As `DedupStore.durability_warnings`."""
+        return await self._asked(self._store.durability_warnings)
+
+    async def _asked(self, call: Callable[[], Awaitable[T]]) -> T:
+        if not self.is_up:
+            raise StoreUnavailableError("the dedup store is down")
+        try:
+            return await self._limited(call())
+        except StoreUnavailableError:
+            self.is_up = False
+            raise
+
+    async def _limited(self, call: Awaitable[T]) -> T:
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                return await call
+        except TimeoutError:
+            pass
+        raise StoreUnavailableError("the dedup store did not answer in time")

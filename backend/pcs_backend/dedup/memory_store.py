@@ -1,0 +1,349 @@
+"""The store for one process without a database: a dictionary, kept on disk by the inbox WAL and a snapshot.
+
+An outcome is in the WAL, synced, before it is returned to anyone: also to those who come second while the sync runs.
+The snapshot is written off the path and only shortens the log; between two snapshots the log has what is new. When the
+store is full it says so (503); it never evicts an outcome that has not expired.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterator, Sequence
+from itertools import islice
+from typing import NamedTuple, Protocol
+
+import msgspec
+
+from pcs_backend.dedup.store import CONFLICTS_MAX, Candidate, Conflict, Escalation, Key, Outcome, Placed
+from pcs_backend.errors import DataError, InboxUnavailableError, StoreUnavailableError
+from pcs_backend.inbox.frames import (
+    FrameKind,
+    conflict_frame,
+    decode_ack,
+    decode_conflict,
+    decode_outcome,
+    outcome_frame,
+)
+from pcs_core.errors import WalError
+from pcs_core.ports import Offload, RandomBytes, WallClock
+from pcs_core.wal import Files, Frame, NewFrame, read_snapshot, write_snapshot
+
+PURGE_MAX = 10_000
+"""Expired outcomes one purge removes at most."""
+
+_SNAPSHOT_META_KIND = 64
+_SNAPSHOT_ACKED_KIND = 65
+
+_HOW_TO_GO_ON = (
+    "starting would answer known records anew. Restore the data folder from a backup, or move it away to start without "
+    "any memory of earlier records"
+)
+
+
+class Journal(Protocol):
+    """Where the store keeps what it must not lose. Each write returns when it is on disk."""
+
+    @property
+    def synced_sequence(self) -> int: ...  # noqa: D102 - highest frame on disk; what is written next comes after it
+
+    async def write_outcomes(self, entries: Sequence[Candidate]) -> None: ...  # noqa: D102 - the class says it
+    async def write_acks(self, keys: Sequence[Key]) -> None: ...  # noqa: D102
+    async def write_conflicts(self, conflicts: Sequence[Conflict]) -> None: ...  # noqa: D102
+
+
+class _Meta(msgspec.Struct, frozen=True):
+    covered_sequence: int
+
+
+class _Contents(NamedTuple):
+    covered_sequence: int
+    outcomes: list[Outcome]
+    acked: frozenset[Key]
+    conflicts: list[Conflict]
+
+
+class MemoryStore:
+    """Outcomes of one process.
+
+    Attributes:
+        covered_sequence: Every outcome up to this frame of the log is in the snapshot on disk.
+    """
+
+    def __init__(self, *, now: WallClock, journal: Journal, records_max: int) -> None:
+        """Start empty.
+
+        Args:
+            now: Judges expiry.
+            journal: Makes writes durable.
+            records_max: Outcomes held at most; beyond it `put_first` refuses.
+        """
+        self._now = now
+        self._journal = journal
+        self._records_max = records_max
+        # In order of insertion, which is order of expiry: every outcome lives equally long.
+        self._outcomes: dict[Key, Outcome] = {}
+        self._escalations: dict[Key, None] = {}
+        self._conflicts: dict[str, dict[tuple[str, str], Conflict]] = {}
+        self._syncing: dict[Key, asyncio.Future[None]] = {}
+        self._in_flight: dict[object, int] = {}
+        self.covered_sequence = 0
+
+    def __len__(self) -> int:
+        return len(self._outcomes)
+
+    async def open(self) -> None:
+        """Nothing to connect to."""
+
+    async def close(self) -> None:
+        """Nothing to give back."""
+
+    async def ping(self) -> None:
+        """Always answers."""
+
+    async def get(self, keys: Sequence[Key]) -> list[Outcome | None]:
+        """As `DedupStore.get`; waits for the sync of what is just being stored."""
+        found = []
+        for key in keys:
+            if (syncing := self._syncing.get(key)) is not None:
+                await asyncio.shield(syncing)
+            found.append(self._unexpired(key))
+        return found
+
+    async def put_first(self, candidates: Sequence[Candidate]) -> list[Placed]:
+        """As `DedupStore.put_first`. On return the winners are in the WAL, synced.
+
+        Raises:
+            StoreUnavailableError: The store is full.
+            InboxUnavailableError: The WAL refused; then nothing of the batch is stored.
+        """
+        new: dict[Key, Candidate] = {}
+        others: list[Key] = []
+        for candidate in candidates:
+            key = candidate.outcome.key
+            if key in new or key in self._syncing or self._unexpired(key) is not None:
+                others.append(key)
+            else:
+                new[key] = candidate
+        if new:
+            self._require_room(len(new))
+            await self._store(new)
+        for key in others:
+            if (syncing := self._syncing.get(key)) is not None:
+                await asyncio.shield(syncing)
+        placed = []
+        for candidate in candidates:
+            key = candidate.outcome.key
+            first = new.get(key) is candidate
+            winner = candidate.outcome if first else self._unexpired(key)
+            if winner is None:
+                raise StoreUnavailableError("the first outcome expired while it was read")
+            placed.append(Placed(winner, first))
+        return placed
+
+    async def note_conflicts(self, conflicts: Sequence[Conflict]) -> None:
+        """As `DedupStore.note_conflicts`."""
+        unknown = [
+            each
+            for each in conflicts
+            if (each.pcs_id, each.fingerprint) not in self._conflicts.get(each.tenant, {})
+        ]
+        if unknown:
+            with self._writing():
+                await self._journal.write_conflicts(unknown)
+                for conflict in unknown:
+                    self._keep_conflict(conflict)
+
+    async def list_conflicts(self, tenant: str, limit: int) -> list[Conflict]:
+        """As `DedupStore.list_conflicts`."""
+        return list(islice(reversed(self._conflicts.get(tenant, {}).values()), limit))
+
+    async def list_escalations(self, tenant: str, limit: int) -> list[Escalation]:
+        """As `DedupStore.list_escalations`."""
+        return list(islice(self._open_escalations(tenant), limit))
+
+    async def ack_escalations(self, keys: Sequence[Key]) -> list[bool]:
+        """As `DedupStore.ack_escalations`."""
+        present = [key in self._escalations for key in keys]
+        known = [key for key, is_open in zip(keys, present, strict=True) if is_open]
+        if known:
+            with self._writing():
+                await self._journal.write_acks(known)
+                for key in known:
+                    self._escalations.pop(key, None)
+        return present
+
+    async def purge_expired(self) -> int:
+        """As `DedupStore.purge_expired`."""
+        now_ms = self._now() * 1_000
+        expired: list[Key] = []
+        for key, outcome in islice(self._outcomes.items(), PURGE_MAX):
+            if outcome.expires_at_ms > now_ms:
+                break
+            expired.append(key)
+        for key in expired:
+            self._forget(key)
+        return len(expired)
+
+    async def durability_warnings(self) -> list[str]:
+        """The WAL is as durable as its disk."""
+        return []
+
+    def restore_snapshot(self, files: Files, path: str) -> str | None:
+        """Load the snapshot, before the log is replayed. Returns why it could not be loaded."""
+        try:
+            frames = read_snapshot(files, path)
+        except FileNotFoundError:
+            return "is missing"
+        except WalError as error:
+            return f"cannot be used ({error})"
+        self._load(frames)
+        return None
+
+    def check_restored(self, snapshot_problem: str | None, *, log_is_complete: bool) -> None:
+        """Check, after the log was replayed, that nothing of the past is missing.
+
+        Args:
+            snapshot_problem: What `restore_snapshot` returned.
+            log_is_complete: Whether the log still has its first frame; then it alone has rebuilt everything.
+
+        Raises:
+            DataError: Something is. Starting as if empty would count duplicates as new.
+        """
+        if snapshot_problem is not None and not log_is_complete:
+            raise DataError(
+                f"the memory store's snapshot {snapshot_problem}, and the log no longer reaches back to the first "
+                f"record; {_HOW_TO_GO_ON}"
+            )
+        if self.covered_sequence > self._journal.synced_sequence:
+            raise DataError(f"the memory store's snapshot is newer than the log beside it; {_HOW_TO_GO_ON}")
+
+    def replay(self, sequence: int, frame: Frame) -> None:
+        """Apply a frame of the log that is newer than the snapshot. Safe to call with any frame, in order."""
+        if sequence <= self.covered_sequence:
+            return
+        match frame.kind:
+            case FrameKind.OUTCOME:
+                outcome, _ = decode_outcome(frame.envelope, frame.payload)
+                known = self._outcomes.get(outcome.key)
+                if known is None or known.expires_at_ms <= outcome.stored_at_ms:
+                    self._keep(outcome)
+            case FrameKind.ACK:
+                self._escalations.pop(decode_ack(frame.envelope), None)
+            case FrameKind.CONFLICT:
+                self._keep_conflict(decode_conflict(frame.envelope))
+
+    async def save_snapshot(
+        self, files: Files, random_bytes: RandomBytes, offload: Offload, path: str
+    ) -> None:
+        """Write the snapshot off the event loop. On return it is on disk.
+
+        Raises:
+            OSError: The disk refused; the old snapshot stands.
+        """
+        contents = _Contents(
+            # What is being written now has frames, but is not in memory yet: it is left to the log.
+            covered_sequence=min(self._in_flight.values(), default=self._journal.synced_sequence),
+            outcomes=list(self._outcomes.values()),
+            acked=frozenset(
+                key for key, each in self._outcomes.items() if each.escalated and key not in self._escalations
+            ),
+            conflicts=[conflict for own in self._conflicts.values() for conflict in own.values()],
+        )
+        await offload.run(lambda: write_snapshot(files, random_bytes, path, _snapshot_frames(contents)))
+        self.covered_sequence = contents.covered_sequence
+
+    def _load(self, frames: list[Frame]) -> None:
+        for frame in frames:
+            match frame.kind:
+                case FrameKind.OUTCOME:
+                    self._keep(decode_outcome(frame.envelope, frame.payload)[0])
+                case FrameKind.CONFLICT:
+                    self._keep_conflict(decode_conflict(frame.envelope))
+                case _ if frame.kind == _SNAPSHOT_ACKED_KIND:
+                    self._escalations.pop(
+                        Key(*msgspec.json.decode(frame.envelope, type=tuple[str, str])), None
+                    )
+                case _ if frame.kind == _SNAPSHOT_META_KIND:
+                    self.covered_sequence = msgspec.json.decode(frame.envelope, type=_Meta).covered_sequence
+
+    async def _store(self, new: dict[Key, Candidate]) -> None:
+        """Hold the keys, sync, then store. Whoever comes for one of them meanwhile waits for the same sync."""
+        synced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        for key in new:
+            self._syncing[key] = synced
+        try:
+            with self._writing():
+                await self._journal.write_outcomes(list(new.values()))
+                for candidate in new.values():
+                    self._keep(candidate.outcome)
+        except BaseException as error:
+            failure = (
+                error if isinstance(error, Exception) else StoreUnavailableError("the write was cut short")
+            )
+            synced.set_exception(failure)
+            synced.exception()  # nobody need be waiting
+            raise
+        else:
+            synced.set_result(None)
+        finally:
+            for key in new:
+                del self._syncing[key]
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """Remember where the log stood before a write, until memory has what was written.
+
+        A write whose fate is unknown is remembered for good: no snapshot of this process claims to cover its frames.
+        """
+        token = object()
+        self._in_flight[token] = self._journal.synced_sequence
+        try:
+            yield
+        except InboxUnavailableError as error:
+            if not error.may_be_written:
+                del self._in_flight[token]
+            raise
+        del self._in_flight[token]
+
+    def _require_room(self, count: int) -> None:
+        if len(self._outcomes) + len(self._syncing) + count > self._records_max:
+            raise StoreUnavailableError("the memory store is full")
+
+    def _unexpired(self, key: Key) -> Outcome | None:
+        outcome = self._outcomes.get(key)
+        return outcome if outcome is not None and outcome.expires_at_ms > self._now() * 1_000 else None
+
+    def _keep(self, outcome: Outcome) -> None:
+        self._forget(outcome.key)
+        self._outcomes[outcome.key] = outcome
+        if outcome.escalated:
+            self._escalations[outcome.key] = None
+
+    def _forget(self, key: Key) -> None:
+        self._outcomes.pop(key, None)
+        self._escalations.pop(key, None)
+
+    def _keep_conflict(self, conflict: Conflict) -> None:
+        own = self._conflicts.setdefault(conflict.tenant, {})
+        own.setdefault((conflict.pcs_id, conflict.fingerprint), conflict)
+        if len(own) > CONFLICTS_MAX:
+            del own[next(iter(own))]
+
+    def _open_escalations(self, tenant: str) -> Iterator[Escalation]:
+        for key in self._escalations:
+            outcome = self._unexpired(key)
+            if outcome is not None and key.tenant == tenant:
+                yield Escalation(
+                    tenant=tenant, pcs_id=key.pcs_id, body=outcome.body, stored_at_ms=outcome.stored_at_ms
+                )
+
+
+def _snapshot_frames(contents: _Contents) -> Iterator[NewFrame]:
+    yield NewFrame(_SNAPSHOT_META_KIND, msgspec.json.encode(_Meta(contents.covered_sequence)))
+    for outcome in contents.outcomes:
+        yield outcome_frame(outcome, None)
+    for key in contents.acked:
+        yield NewFrame(_SNAPSHOT_ACKED_KIND, msgspec.json.encode(tuple(key)))
+    for conflict in contents.conflicts:
+        yield conflict_frame(conflict)

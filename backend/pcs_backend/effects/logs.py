@@ -1,0 +1,63 @@
+"""Logs: JSON lines on standard error, from the start.
+
+No line holds a payload, a key or a signature: our own lines name `pcs_id`, status and counts, and every string in them
+is redacted. Libraries' lines are reduced to who spoke, how loudly and the kind of exception, because their messages
+quote what they were given.
+"""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import structlog
+
+from pcs_core.redact import redact
+
+_EventDict = MutableMapping[str, Any]  # structlog's own type of an event
+
+
+def configure_logs(level: str) -> None:
+    """Set up structlog and the standard library's root logger.
+
+    Args:
+        level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
+    """
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            _redact_strings,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        cache_logger_on_first_use=False,
+    )
+    root = logging.getLogger()
+    root.handlers[:] = [_LibraryHandler()]
+    root.setLevel(max(logging.getLevelName(level), logging.WARNING))
+
+
+class _LibraryHandler(logging.Handler):
+    """Passes on that a library spoke, not what it said."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
+        structlog.get_logger("library").log(
+            record.levelno,
+            "library message",
+            logger=record.name,
+            place=f"{record.module}:{record.lineno}",
+            error=kind,
+        )
+
+
+def _redact_strings(logger: object, name: str, event: _EventDict) -> _EventDict:
+    del logger, name
+    for key, value in event.items():
+        if isinstance(value, str) and key not in {"timestamp", "pcs_id"}:
+            event[key] = redact(value)
+    return event

@@ -1,0 +1,73 @@
+"""Prometheus metrics (contract §5), in a registry of their own. No label ever holds a user's string."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import get_args
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+from pcs_backend.problems import Problem
+from pcs_core.verify import Reason
+
+_SKEW_BUCKETS_S = (-3600.0, -300.0, -60.0, -10.0, -1.0, 0.0, 1.0, 10.0, 60.0, 300.0, 3600.0)
+
+
+class Metrics:
+    """Every metric of the backend. Counters restart at 0 with the process; the stored outcomes are the truth.
+
+    Attributes:
+        ingest: Submitted records that pass step 1 of the contract.
+        dedup_hits: Replays answered.
+        accepted: First outcomes stored by this process with 200.
+        escalated: First outcomes stored by this process with 202.
+        escalated_by_reason: The same by reason; a record may have several.
+        refused: Answers that are no outcome, by problem code.
+        conflicts: Known ids that came with other contents.
+        sent_at_skew: Seconds between `sent_at` and the time received, exported and never judged.
+    """
+
+    def __init__(self) -> None:
+        """Register everything, at 0."""
+        self.registry = CollectorRegistry()
+        self.ingest = self._counter("flk_ingest", "Submitted records that pass the HTTP checks")
+        self.dedup_hits = self._counter("flk_dedup_hits", "Answers that replay a first outcome")
+        self.accepted = self._counter("flk_accepted", "First outcomes stored by this process: accepted")
+        self.escalated = self._counter("flk_escalated", "First outcomes stored by this process: escalated")
+        self.conflicts = self._counter("flk_conflicts", "Known pcs_ids that came with other contents")
+        self.escalated_by_reason = Counter(
+            "flk_escalated_reason", "Escalated first outcomes by reason", ["reason"], registry=self.registry
+        )
+        for reason in get_args(Reason):
+            self.escalated_by_reason.labels(reason)
+        self.refused = Counter(
+            "flk_refused",
+            "Answers that are no outcome, by kind of problem",
+            ["problem"],
+            registry=self.registry,
+        )
+        for problem in Problem:
+            self.refused.labels(problem.code)
+        self.sent_at_skew = Histogram(
+            "flk_sent_at_skew_seconds",
+            "Time received minus sent_at",
+            buckets=_SKEW_BUCKETS_S,
+            registry=self.registry,
+        )
+
+    def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
+        """Add a gauge that is read when metrics are asked for."""
+        Gauge(name, documentation, registry=self.registry).set_function(read)
+
+    def count_first(self, status: int, reasons: tuple[str, ...]) -> None:
+        """Count a first outcome that this process stored (contract §4 step 10)."""
+        (self.escalated if status == 202 else self.accepted).inc()
+        for reason in reasons:
+            self.escalated_by_reason.labels(reason).inc()
+
+    def exposition(self) -> bytes:
+        """Return all metrics in Prometheus text format."""
+        return generate_latest(self.registry)
+
+    def _counter(self, name: str, documentation: str) -> Counter:
+        return Counter(name, documentation, registry=self.registry)

@@ -1,0 +1,319 @@
+"""Inboxes, store and pipelines over one data folder: what serves, and what the command line opens while nothing serves.
+
+The data folder:
+
+    DATA_DIR/lock                   held by the process that owns the folder
+    DATA_DIR/wal/<worker>/          one inbox a worker, worker 0 by default
+    DATA_DIR/memory/outcomes.snap   snapshot of the memory store
+    DATA_DIR/admin.sock             administration socket of the serving process
+
+Folders of workers that no longer exist are recovered too: their requests are judged like one's own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+from collections.abc import AsyncIterator, Callable, Coroutine
+from typing import Any, NamedTuple
+
+import structlog
+
+from pcs_backend.config import Config
+from pcs_backend.dedup.guarded_store import GuardedStore
+from pcs_backend.dedup.memory_store import MemoryStore
+from pcs_backend.dedup.postgres_store import PostgresStore
+from pcs_backend.dedup.redis_store import RedisStore
+from pcs_backend.dedup.store import DedupStore
+from pcs_backend.effects.metrics import Metrics
+from pcs_backend.errors import BackendError, DataError
+from pcs_backend.inbox.inbox import Inbox
+from pcs_backend.offload import ThreadOffload
+from pcs_backend.pipeline import Pipeline
+from pcs_backend.recovery import Settler
+from pcs_core.errors import WalError
+from pcs_core.ports import MonotonicClock, RandomBytes, Sleep, WallClock
+from pcs_core.wal import Files, Frame, Wal
+
+OWN_WORKER = "0"
+_WAL_FOLDER = "wal"
+_SNAPSHOT = os.path.join("memory", "outcomes.snap")
+
+_log = structlog.get_logger(__name__)
+
+
+class Ports(NamedTuple):
+    """What the engine takes from the world.
+
+    Attributes:
+        files: The disk.
+        now: Wall clock, seconds since 1970.
+        monotonic: Monotonic clock, seconds.
+        sleep: Waits seconds.
+        random_bytes: Unpredictable bytes.
+        free_bytes: Free space of the disk that holds a path.
+    """
+
+    files: Files
+    now: WallClock
+    monotonic: MonotonicClock
+    sleep: Sleep
+    random_bytes: RandomBytes
+    free_bytes: Callable[[str], int]
+
+
+def build_store(config: Config, now: WallClock, sleep: Sleep) -> GuardedStore | None:
+    """Return the configured store, not open yet; `None` for memory, which needs an inbox."""
+    match config.settings.dedup_backend:
+        case "redis":
+            return GuardedStore(RedisStore(config.settings.redis_addr, now=now), sleep)
+        case "postgres":
+            return GuardedStore(PostgresStore(config.settings.postgres_dsn, now=now), sleep)
+        case "memory":
+            return None
+
+
+class Engine:
+    """Everything below HTTP.
+
+    Attributes:
+        metrics: Counters.
+        inbox: This worker's inbox.
+        store: The dedup store.
+        pipeline: Over this worker's inbox.
+        settlers: One an inbox, this worker's first.
+        is_open: Whether the log was read and work can be taken.
+    """
+
+    def __init__(self, config: Config, ports: Ports, *, force_replay: bool = False) -> None:
+        """Wire it; nothing is touched before `open`.
+
+        Args:
+            config: Settings.
+            ports: The world.
+            force_replay: Whether requests older than the dedup lifetime are judged too.
+        """
+        self._config = config
+        self._ports = ports
+        self._force_replay = force_replay
+        self._data_dir = os.path.abspath(config.settings.data_dir)
+        self._snapshot_path = os.path.join(self._data_dir, _SNAPSHOT)
+        self._offloads: list[ThreadOffload] = []
+        self._lock: int | None = None
+        self.metrics = Metrics()
+        self.inbox = self._new_inbox(OWN_WORKER)
+        self._orphans: list[Inbox] = []
+        self._guarded = build_store(config, ports.now, ports.sleep)
+        self._memory = None
+        if self._guarded is None:
+            records_max = config.settings.memory_store_max_records
+            self._memory = MemoryStore(now=ports.now, journal=self.inbox, records_max=records_max)
+            self._bulk = self._new_offload("snapshot")
+        self.pipeline = self._new_pipeline(self.inbox)
+        self.settlers = [self._new_settler(self.inbox, self.pipeline)]
+        self._snapshot_at_sequence = 0
+        self.is_open = False
+
+    @property
+    def store(self) -> DedupStore:
+        """The dedup store."""
+        store = self._guarded or self._memory
+        assert store is not None
+        return store
+
+    @property
+    def store_is_up(self) -> bool:
+        """Whether the store answered last time it was asked."""
+        return self._guarded is None or self._guarded.is_up
+
+    @property
+    def inboxes(self) -> list[Inbox]:
+        """This worker's inbox, then those of workers that are gone."""
+        return [self.inbox, *self._orphans]
+
+    async def open(self) -> None:
+        """Lock the data folder and read the logs. On return work can be taken.
+
+        Raises:
+            WalError: Another process owns the folder.
+            DataError: Starting would forget what was answered.
+            OSError: The disk refused.
+        """
+        files = self._ports.files
+        files.make_folder(self._data_dir)
+        self._lock = files.lock(self._data_dir)
+        problem = None
+        if self._memory is not None:
+            files.make_folder(os.path.dirname(self._snapshot_path))
+            problem = self._memory.restore_snapshot(files, self._snapshot_path)
+            self._snapshot_at_sequence = self._memory.covered_sequence
+        await self.inbox.open(self._visit)
+        if self._memory is not None:
+            self._memory.check_restored(problem, log_is_complete=self.inbox.starts_at_first)
+        for worker in files.list_names(os.path.join(self._data_dir, _WAL_FOLDER)):
+            if worker != OWN_WORKER:
+                await self._adopt(worker)
+        for inbox in self.inboxes:
+            for damage in inbox.damages:
+                _log.error(
+                    "the log is damaged; frames around it were recovered",
+                    segment=damage.segment,
+                    offset=damage.offset,
+                    size_bytes=damage.size_bytes,
+                    what=damage.what,
+                )
+            if inbox.torn_bytes:
+                _log.warning("a torn tail was cut off and kept aside", size_bytes=inbox.torn_bytes)
+        self.is_open = True
+
+    def tasks(
+        self,
+    ) -> list[tuple[str, Coroutine[Any, Any, None]]]:  # Any: what a coroutine yields is asyncio's own
+        """Return the tasks the engine lives by, named. Each runs until `stop`, or for ever."""
+        tasks: list[tuple[str, Coroutine[Any, Any, None]]] = []
+        for index, (inbox, settler) in enumerate(zip(self.inboxes, self.settlers, strict=True)):
+            tasks.append((f"inbox-{index}", inbox.run()))
+            tasks.append((f"settler-{index}", settler.run()))
+        if self._guarded is not None:
+            tasks.append(("store-monitor", self._guarded.monitor()))
+        return tasks
+
+    async def connect_store(self) -> None:
+        """Open the store now, for a command that cannot wait for the monitor."""
+        await self.store.open()
+
+    async def save_snapshot(self) -> None:
+        """Write the memory store's snapshot if anything came since the last. On return it is on disk."""
+        if self._memory is None or self.inbox.synced_sequence == self._snapshot_at_sequence:
+            return
+        at_sequence = self.inbox.synced_sequence
+        try:
+            await self._memory.save_snapshot(
+                self._ports.files, self._ports.random_bytes, self._bulk, self._snapshot_path
+            )
+        except OSError as error:  # the old snapshot and the log still have everything
+            _log.error("the snapshot was not written", error=os.strerror(error.errno or 0))
+        else:
+            self._snapshot_at_sequence = at_sequence
+
+    async def retire(self) -> None:
+        """Remove old settled segments. With the memory store, only what a snapshot on disk covers."""
+        before_s = self._ports.now() - self._config.wal_retention_s
+        if self._memory is not None:
+            removed = await self.inbox.retire(before_s, self._memory.covered_sequence)
+        else:
+            removed = sum([await inbox.retire(before_s) for inbox in self.inboxes])
+        if removed:
+            _log.info("old segments were removed", count=removed)
+
+    async def finish_writing(self) -> None:
+        """Close the logs to new frames, and wait until what was given to them is on disk."""
+        for inbox in self.inboxes:
+            inbox.stop()
+        async with asyncio.timeout(self._config.settings.drain_timeout_s):
+            for inbox in self.inboxes:
+                await inbox.finished.wait()
+
+    async def close(self) -> None:
+        """Give everything back, after the tasks ended. Safe after a failed `open`."""
+        if self.is_open:
+            await self.save_snapshot()
+        await self.store.close()
+        for inbox in self.inboxes:
+            await inbox.close()
+        for offload in self._offloads:
+            offload.close()
+        if self._lock is not None:
+            self._ports.files.close(self._lock)
+
+    async def _adopt(self, worker: str) -> None:
+        inbox = self._new_inbox(worker)
+        try:
+            # The memory store never had another worker, so such a folder holds none of its frames.
+            await inbox.open(lambda _sequence, _frame: None)
+        except WalError as error:
+            raise DataError(f"the inbox of worker {worker}: {error}") from None
+        self._orphans.append(inbox)
+        self.settlers.append(self._new_settler(inbox, self._new_pipeline(inbox)))
+
+    def _visit(self, sequence: int, frame: Frame) -> None:
+        if self._memory is not None:
+            self._memory.replay(sequence, frame)
+
+    def _new_offload(self, name: str) -> ThreadOffload:
+        offload = ThreadOffload(name)
+        self._offloads.append(offload)
+        return offload
+
+    def _new_inbox(self, worker: str) -> Inbox:
+        folder = os.path.join(self._data_dir, _WAL_FOLDER, worker)
+        return Inbox(
+            Wal(folder, self._ports.files, self._ports.random_bytes), self._new_offload(f"wal-{worker}")
+        )
+
+    def _new_pipeline(self, inbox: Inbox) -> Pipeline:
+        return Pipeline(
+            inbox=inbox,
+            store=self.store,
+            verifier=self._config.verifier,
+            params=self._config.params,
+            metrics=self.metrics,
+            now=self._ports.now,
+            dedup_ttl_s=self._config.dedup_ttl_s,
+            inbox_is_own=inbox is self.inbox,
+        )
+
+    def _new_settler(self, inbox: Inbox, pipeline: Pipeline) -> Settler:
+        return Settler(
+            inbox,
+            pipeline,
+            now=self._ports.now,
+            sleep=self._ports.sleep,
+            dedup_ttl_s=self._config.dedup_ttl_s,
+            force=self._force_replay,
+        )
+
+
+async def run_until(
+    stop: asyncio.Event,
+    tasks: list[tuple[str, Coroutine[Any, Any, None]]],
+    drain: Callable[[], Coroutine[Any, Any, None]],
+) -> None:
+    """Run named tasks until `stop` is set, then drain and cancel what is left. A task that dies stops everything.
+
+    Args:
+        stop: Ends it.
+        tasks: What runs.
+        drain: Called once after `stop`, while the tasks still run.
+
+    Raises:
+        BackendError: A task died; the message names it and the kind of its error, not what the error says.
+    """
+    running = [asyncio.create_task(coroutine, name=name) for name, coroutine in tasks]
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        done, _ = await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
+        dead = [task.get_name() for task in done if task is not stopping]
+        await drain()
+    finally:
+        for task in [stopping, *running]:
+            task.cancel()
+        results = await asyncio.gather(stopping, *running, return_exceptions=True)
+    if dead:
+        kinds = sorted({type(result).__name__ for result in results if isinstance(result, Exception)})
+        raise BackendError(f"task {', '.join(dead)} ended ({', '.join(kinds) or 'without an error'})")
+
+
+@contextlib.asynccontextmanager
+async def running(engine: Engine) -> AsyncIterator[None]:
+    """Keep the logs of an open engine writable, without serving; on leaving, everything is on disk and closed."""
+    tasks = [
+        asyncio.create_task(inbox.run(), name=f"inbox-{index}") for index, inbox in enumerate(engine.inboxes)
+    ]
+    try:
+        yield
+    finally:
+        await engine.finish_writing()
+        await asyncio.gather(*tasks)
+        await engine.close()

@@ -1,0 +1,72 @@
+"""What crosses between HTTP and the pipeline: a request in, a reply out. No type of any web framework."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import NamedTuple
+
+import msgspec
+
+DEFAULT_TENANT = "default"
+JSON_TYPE = "application/json"
+PROBLEM_TYPE = "application/problem+json"
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """What is known of a request beside its body. Stored with it in the WAL, so that recovery judges the same thing.
+
+    Attributes:
+        received_at_ms: Milliseconds since 1970.
+        path: The path it was sent to.
+        content_type: Without parameters.
+        content_encoding: Empty if none.
+        tenant: Who sent it; `default` until tenants exist.
+        peer: Authenticated name of the sender; empty until there is one.
+        headers: Signature headers, lower-case names; empty until there are any.
+    """
+
+    received_at_ms: int
+    path: str
+    content_type: str
+    content_encoding: str = ""
+    tenant: str = DEFAULT_TENANT
+    peer: str = ""
+    headers: dict[str, str] = {}
+
+
+class Request(NamedTuple):
+    """One submitted record, not yet parsed."""
+
+    envelope: Envelope
+    body: bytes
+
+
+class Received(NamedTuple):
+    """A request that is on disk.
+
+    Attributes:
+        sequence: Its frame in the inbox.
+        request: What the frame holds.
+    """
+
+    sequence: int
+    request: Request
+
+
+class Reply(NamedTuple):
+    """What the client gets.
+
+    Attributes:
+        status: HTTP status.
+        body: The exact bytes.
+        content_type: Of the body.
+        headers: Further headers.
+        problem: Code of the problem if this is no outcome, else empty.
+    """
+
+    status: int
+    body: bytes
+    content_type: str = JSON_TYPE
+    headers: Mapping[str, str] = MappingProxyType({})
+    problem: str = ""

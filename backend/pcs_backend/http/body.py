@@ -1,0 +1,74 @@
+"""Reading a request body: bounded in size and time, before anything is stored (contract §4 step 1)."""
+
+from __future__ import annotations
+
+import asyncio
+
+from aiohttp import web
+
+from pcs_backend.exchange import JSON_TYPE, Reply
+from pcs_backend.problems import Problem
+
+_CLOSE = {"Connection": "close"}
+
+
+class BodyReader:
+    """Checks type and size, then reads."""
+
+    def __init__(self, *, size_bytes_max: int, timeout_s: float) -> None:
+        """Set the bounds.
+
+        Args:
+            size_bytes_max: Largest body.
+            timeout_s: Longest time for all of it.
+        """
+        self._size_bytes_max = size_bytes_max
+        self._timeout_s = timeout_s
+
+    async def read(self, request: web.BaseRequest) -> bytes | Reply:
+        """Return the body, or the problem to answer.
+
+        Raises:
+            ConnectionError: The client went away before the body was complete.
+        """
+        if request.content_type != JSON_TYPE or "Content-Type" not in request.headers:
+            return Problem.UNSUPPORTED_MEDIA_TYPE.reply(
+                f"Content-Type: found another or none; allowed: {JSON_TYPE}",
+                headers={"Accept": JSON_TYPE},
+                field="Content-Type",
+            )
+        if "Content-Encoding" in request.headers:
+            return Problem.UNSUPPORTED_MEDIA_TYPE.reply(
+                "Content-Encoding: found one; allowed: none",
+                headers={"Accept-Encoding": "identity"},
+                field="Content-Encoding",
+            )
+        if (request.content_length or 0) > self._size_bytes_max:
+            return self._too_large()
+        if request.headers.get("Expect", "").lower() == "100-continue":
+            await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+            request.writer.output_size = 0  # an interim answer is no part of the answer
+        chunks: list[bytes] = []
+        size_bytes = 0
+        try:
+            async with asyncio.timeout(self._timeout_s):
+                while not request.content.at_eof():
+                    chunk = await request.content.readany()
+                    size_bytes += len(chunk)
+                    if size_bytes > self._size_bytes_max:
+                        return self._too_large()
+                    chunks.append(chunk)
+        except TimeoutError:
+            detail = f"the body did not arrive within {self._timeout_s:g} s"
+            return Problem.TIMEOUT.reply(detail, headers=_CLOSE)
+        except web.RequestPayloadError:
+            # A body that ends early or breaks its framing. Whoever sent it may still be there to read why.
+            return Problem.MALFORMED.reply(
+                "body: found a broken transfer; allowed: a complete body", headers=_CLOSE
+            )
+        return b"".join(chunks)
+
+    def _too_large(self) -> Reply:
+        return Problem.TOO_LARGE.reply(
+            f"body: found more than is allowed; allowed: up to {self._size_bytes_max} bytes", headers=_CLOSE
+        )

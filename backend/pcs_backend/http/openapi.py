@@ -1,0 +1,189 @@
+"""The service described in OpenAPI 3.1, served at `/openapi.json` and tested against the running service."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import orjson
+
+from pcs_backend import __version__
+from pcs_backend.exchange import JSON_TYPE, PROBLEM_TYPE
+from pcs_backend.problems import Problem
+from pcs_core import record as contract
+from pcs_core.identity import EPOCH_MAX
+from pcs_core.regime import Regime
+from pcs_core.verify import Reason
+
+_Json = dict[str, Any]  # a JSON document under construction
+
+_HEX_DIGEST = {"type": "string", "pattern": "^[0-9a-f]{64}$"}
+_NUMBER = {"type": "number"}
+_REGIME = {"type": "string", "enum": list(get_args(Regime))}
+_RETRY_AFTER = {
+    "Retry-After": {"description": "Whole seconds to wait", "schema": {"type": "integer", "minimum": 1}}
+}
+_REPLAY_HEADERS = {
+    "Idempotent-Replayed": {"description": "The first outcome, again", "schema": {"const": "true"}},
+    "PCS-Conflict": {
+        "description": "The first record of this id had other contents",
+        "schema": {"const": "true"},
+    },
+}
+
+
+def build_openapi(*, size_bytes_max: int, metrics_need_login: bool) -> bytes:
+    """Return the description as JSON.
+
+    Args:
+        size_bytes_max: Largest body of a submit.
+        metrics_need_login: Whether `/metrics` takes Basic Auth.
+    """
+    return orjson.dumps(
+        {
+            "openapi": "3.1.0",
+            "info": {
+                "title": "PCS verification",
+                "version": __version__,
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            "paths": {
+                "/v1/pcs/submit": {"post": _submit(size_bytes_max)},
+                "/health/live": {"get": _health("Whether the process runs", can_fail=False)},
+                "/health/ready": {"get": _health("Whether requests may be sent here", can_fail=True)},
+                "/health/startup": {"get": _health("Whether the start is over", can_fail=True)},
+                "/metrics": {"get": _metrics(need_login=metrics_need_login)},
+                "/openapi.json": {
+                    "get": _operation("This description", {"200": _answer("OpenAPI", {}, JSON_TYPE)})
+                },
+            },
+            "components": {
+                "schemas": {"Record": _record(), "Outcome": _outcome(), "Problem": _problem()},
+                "securitySchemes": {"metrics": {"type": "http", "scheme": "basic"}},
+            },
+        }
+    )
+
+
+def _submit(size_bytes_max: int) -> _Json:
+    outcome = {"$ref": "#/components/schemas/Outcome"}
+    return _operation(
+        "Submit one record",
+        {
+            "200": _answer("Accepted", outcome, JSON_TYPE, _REPLAY_HEADERS),
+            "202": _answer("Escalated", outcome, JSON_TYPE, _REPLAY_HEADERS),
+            "400": _problem_answer("Malformed, or pcs_id is not the hash of its parts"),
+            "401": _problem_answer("No valid key verifies the signature"),
+            "408": _problem_answer("The body came too slowly"),
+            "413": _problem_answer(f"The body is larger than {size_bytes_max} bytes"),
+            "415": _problem_answer("Another media type, or a content encoding"),
+            "429": _problem_answer("More records than the rate allows", _RETRY_AFTER),
+            "503": _problem_answer("Nothing was accepted; come back", _RETRY_AFTER),
+        },
+        requestBody={
+            "required": True,
+            "content": {JSON_TYPE: {"schema": {"$ref": "#/components/schemas/Record"}}},
+        },
+    )
+
+
+def _health(summary: str, *, can_fail: bool) -> _Json:
+    status = {"type": "object", "required": ["status"], "properties": {"status": {"const": "ok"}}}
+    responses = {"200": _answer("Yes", status, JSON_TYPE)}
+    if can_fail:
+        responses["503"] = _problem_answer("No, and why", _RETRY_AFTER)
+    return _operation(summary, responses)
+
+
+def _metrics(*, need_login: bool) -> _Json:
+    responses = {"200": _answer("Prometheus text format", {"type": "string"}, "text/plain")}
+    if not need_login:
+        return _operation("Metrics", responses)
+    responses["401"] = _problem_answer("The login is missing or wrong")
+    return _operation("Metrics", responses, security=[{"metrics": []}])
+
+
+def _operation(summary: str, responses: _Json, **members: object) -> _Json:
+    return {"summary": summary, "responses": responses, **members}
+
+
+def _answer(description: str, schema: _Json, media_type: str, headers: _Json | None = None) -> _Json:
+    return {"description": description, "headers": headers or {}, "content": {media_type: {"schema": schema}}}
+
+
+def _problem_answer(description: str, headers: _Json | None = None) -> _Json:
+    return _answer(description, {"$ref": "#/components/schemas/Problem"}, PROBLEM_TYPE, headers)
+
+
+def _problem() -> _Json:
+    text = {"type": "string"}
+    return {
+        "type": "object",
+        "required": ["type", "title", "status", "detail"],
+        "properties": {
+            "type": {"enum": [f"urn:pcs:problem:{problem.code}" for problem in Problem]},
+            "title": text,
+            "status": {"type": "integer"},
+            "detail": text,
+            "field": text,
+            "found": text,
+            "allowed": text,
+        },
+    }
+
+
+def _outcome() -> _Json:
+    recomputed = {"D_hat": _NUMBER, "regime": _REGIME, "budget": _NUMBER}
+    properties = {
+        "pcs_id": _HEX_DIGEST,
+        "accepted": {"type": "boolean"},
+        "escalated": {"type": "boolean"},
+        "reasons": {"type": "array", "items": {"enum": list(get_args(Reason))}},
+        "recomputed": {"type": "object", "required": list(recomputed), "properties": recomputed},
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _record() -> _Json:
+    fallbacks = {
+        "type": "array",
+        "maxItems": contract.FALLBACKS_MAX,
+        "items": {"type": "string", "maxLength": contract.FALLBACK_CHARACTERS_MAX},
+    }
+    ft = {
+        "outbox_seq": {"type": "integer", "minimum": 0},
+        "degraded": {"type": "boolean"},
+        "fallbacks": fallbacks,
+        "clock_skew_ms": {"type": "integer"},
+    }
+    properties: _Json = {
+        "pcs_id": _HEX_DIGEST,
+        "schema": {"const": contract.SCHEMA},
+        "version": {"type": "string", "pattern": "^0\\.[0-9]{1,9}$"},
+        "shard_id": {"type": "string", "pattern": "^[A-Za-z0-9._:/@+-]{1,128}$"},
+        "epoch": {"type": "integer", "minimum": 0, "maximum": EPOCH_MAX},
+        "attempt": {"type": "integer", "minimum": 1},
+        "sent_at": {"type": "string", "format": "date-time"},
+        "seed": {"type": "integer", "minimum": 0, "maximum": contract.SEED_MAX},
+        "scales": {
+            "type": "array",
+            "minItems": contract.SCALES_MIN,
+            "maxItems": contract.SCALES_MAX,
+            "items": {"type": "integer", "minimum": 1},
+            "description": "Strictly increasing",
+        },
+        "N_j": {
+            "type": "object",
+            "description": "Keys are exactly the scales",
+            "additionalProperties": {"type": "integer", "minimum": 1, "maximum": contract.COUNT_MAX},
+        },
+        "D_hat": _NUMBER,
+        "coh_star": _NUMBER,
+        "v_star": {"type": "array", "maxItems": contract.DIMENSIONS_MAX, "items": _NUMBER},
+        "r": _NUMBER,
+        "regime": _REGIME,
+        "budget": {"type": "number", "minimum": 0, "maximum": 1},
+        "merkle_root": _HEX_DIGEST,
+        "sig": {"type": "string"},
+        "ft": {"type": "object", "required": list(ft), "properties": ft},
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}

@@ -1,0 +1,191 @@
+"""The routes: what answers which path and method (contract §5), and the first checks of a submit (§4 steps 1 and 2)."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from typing import Protocol
+
+import orjson
+import structlog
+from aiohttp import web
+
+from pcs_backend.effects.metrics import Metrics
+from pcs_backend.exchange import JSON_TYPE, Envelope, Reply, Request
+from pcs_backend.http.body import BodyReader
+from pcs_backend.http.protocol import to_response
+from pcs_backend.http.token_bucket import TokenBucket
+from pcs_backend.problems import Problem, unavailable_reply
+from pcs_core.ports import Sleep, WallClock
+
+SUBMIT_PATH = "/v1/pcs/submit"
+METRICS_PATH = "/metrics"
+OPENAPI_PATH = "/openapi.json"
+
+UNREAD_LINGER_S = 0.5
+"""How long a connection stays open after an answer to a body that was not read, so that the answer gets across. Nothing
+is read meanwhile; then it closes."""
+
+_READ_METHODS = ("GET", "HEAD")
+_log = structlog.get_logger(__name__)
+
+
+class Submitter(Protocol):
+    """What takes requests in: the pipeline."""
+
+    async def submit(self, requests: Sequence[Request]) -> list[Reply]:
+        """Answer requests in order."""
+        ...
+
+
+class Health(Protocol):
+    """What the health endpoints ask."""
+
+    def not_started(self) -> str | None:
+        """Why the start is not over; `None` when it is."""
+
+    def not_ready(self) -> str | None:
+        """Why no request should be sent here, a start that is not over included; `None` if it may."""
+
+
+_Endpoint = Callable[[web.BaseRequest], Awaitable[Reply]]
+
+
+class Routes:
+    """Answers every request."""
+
+    def __init__(
+        self,
+        *,
+        submitter: Submitter,
+        health: Health,
+        metrics: Metrics,
+        body_reader: BodyReader,
+        token_bucket: TokenBucket,
+        openapi: bytes,
+        metrics_login: tuple[str, str] | None,
+        now: WallClock,
+        sleep: Sleep,
+    ) -> None:
+        """Wire the routes.
+
+        Args:
+            submitter: Steps 3 to 11.
+            health: State of the service.
+            metrics: What `/metrics` shows.
+            body_reader: Step 1.
+            token_bucket: Step 2.
+            openapi: The service's description, JSON.
+            metrics_login: User and password of `/metrics`, or `None`.
+            now: Stamps requests.
+            sleep: Waits before an unread connection closes.
+        """
+        self._submitter = submitter
+        self._health = health
+        self._metrics = metrics
+        self._body_reader = body_reader
+        self._token_bucket = token_bucket
+        self._openapi = Reply(200, openapi)
+        self._metrics_login = None if metrics_login is None else _login_digest(*metrics_login)
+        self._now = now
+        self._sleep = sleep
+        self._routes: Mapping[str, tuple[tuple[str, ...], _Endpoint]] = {
+            SUBMIT_PATH: (("POST",), self._submit),
+            METRICS_PATH: (_READ_METHODS, self._show_metrics),
+            OPENAPI_PATH: (_READ_METHODS, self._show_openapi),
+            "/health/live": (_READ_METHODS, self._live),
+            "/health/startup": (_READ_METHODS, self._startup),
+            "/health/ready": (_READ_METHODS, self._ready),
+        }
+
+    async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
+        """Answer one request. aiohttp calls it."""
+        methods, endpoint = self._routes.get(request.path, ((), None))
+        if endpoint is None:
+            reply = Problem.NOT_FOUND.reply("path: found an unknown one; allowed: see /openapi.json")
+        elif request.method not in methods:
+            allowed = ", ".join(methods)
+            reply = Problem.METHOD_NOT_ALLOWED.reply(
+                f"method: found another one; allowed: {allowed}", headers={"Allow": allowed}
+            )
+        else:
+            reply = await endpoint(request)
+        if reply.problem and request.path == SUBMIT_PATH:
+            self._metrics.refused.labels(reply.problem).inc()
+        return await self._respond(request, reply)
+
+    async def _respond(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
+        response = to_response(reply)
+        if not request.content.is_eof() and request.body_exists:
+            # The body stays unread: closing at once would reset the connection before the client has read the answer.
+            response.force_close()
+            await response.prepare(request)
+            await response.write_eof()
+            await self._sleep(UNREAD_LINGER_S)
+        return response
+
+    async def _submit(self, request: web.BaseRequest) -> Reply:
+        body = await self._body_reader.read(request)  # 1
+        if isinstance(body, Reply):
+            return body
+        self._metrics.ingest.inc()
+        if wait_s := self._token_bucket.take(1):  # 2
+            return Problem.RATE_LIMITED.reply(
+                "records: found more than the rate allows", headers={"Retry-After": str(wait_s)}
+            )
+        if (reason := self._health.not_ready()) is not None:
+            return unavailable_reply(reason)
+        envelope = Envelope(
+            received_at_ms=int(self._now() * 1_000), path=SUBMIT_PATH, content_type=request.content_type
+        )
+        # aiohttp does not cancel this when the client goes away: what was sent is judged to its end.
+        replies = await self._submitter.submit([Request(envelope, body)])
+        _log.debug("submit", status=replies[0].status, problem=replies[0].problem, size_bytes=len(body))
+        return replies[0]
+
+    async def _show_metrics(self, request: web.BaseRequest) -> Reply:
+        if self._metrics_login is not None and not _login_matches(
+            request.headers.get("Authorization", ""), self._metrics_login
+        ):
+            return Problem.BAD_SIGNATURE.reply(
+                "Authorization: found none that is valid; allowed: the Basic login of the metrics",
+                headers={"WWW-Authenticate": 'Basic realm="metrics"'},
+            )
+        return Reply(200, self._metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
+
+    async def _show_openapi(self, request: web.BaseRequest) -> Reply:
+        del request
+        return self._openapi
+
+    async def _live(self, request: web.BaseRequest) -> Reply:
+        del request
+        return Reply(200, orjson.dumps({"status": "ok"}), JSON_TYPE)
+
+    async def _startup(self, request: web.BaseRequest) -> Reply:
+        del request
+        return _health_reply(self._health.not_started())
+
+    async def _ready(self, request: web.BaseRequest) -> Reply:
+        del request
+        return _health_reply(self._health.not_ready())
+
+
+def _health_reply(reason: str | None) -> Reply:
+    return Reply(200, orjson.dumps({"status": "ok"})) if reason is None else unavailable_reply(reason)
+
+
+def _login_digest(user: str, password: str) -> bytes:
+    return hashlib.sha256(f"{user}:{password}".encode()).digest()
+
+
+def _login_matches(header: str, digest: bytes) -> bool:
+    """Whether a Basic login is the one expected, in time that tells nothing of either."""
+    scheme, _, encoded = header.partition(" ")
+    try:
+        login = base64.b64decode(encoded.strip(), validate=True)
+    except (binascii.Error, ValueError):
+        login = b""
+    return hmac.compare_digest(hashlib.sha256(login).digest(), digest) and scheme.lower() == "basic"

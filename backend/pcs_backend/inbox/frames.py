@@ -1,0 +1,132 @@
+"""What the frames of the inbox mean, and their bytes.
+
+======== ==== ======================================== ==================== ===================================
+frame    kind envelope                                 payload              synced before
+======== ==== ======================================== ==================== ===================================
+request  1    `Envelope`                               raw body             anything of it is parsed
+outcome  2    request sequence (memory store only)     `Outcome`            a 200 or 202 leaves
+refusal  3    request sequence, problem code           –                    a 400 or 401 leaves
+settled  4    request sequences with an outcome        –                    – (rides along: a lost one is found
+                                                                            again by asking the store)
+ack      5    escalation taken off the queue           –                    the command line says so
+conflict 6    `Conflict`                               –                    the answer leaves
+======== ==== ======================================== ==================== ===================================
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Sequence
+
+import msgspec
+
+from pcs_backend.dedup.store import Conflict, Key, Outcome
+from pcs_backend.exchange import Envelope, Request
+from pcs_core.wal import NewFrame
+
+
+class FrameKind(enum.IntEnum):
+    """Kinds of frames; numbers never change meaning."""
+
+    REQUEST = 1
+    OUTCOME = 2
+    REFUSAL = 3
+    SETTLED = 4
+    ACK = 5
+    CONFLICT = 6
+
+
+class Refusal(msgspec.Struct, frozen=True):
+    """A request that was refused for good.
+
+    Attributes:
+        request: Its sequence number.
+        problem: Code of the problem it was answered with.
+    """
+
+    request: int
+    problem: str
+
+
+class _OutcomeOf(msgspec.Struct, frozen=True):
+    request: int | None
+
+
+class _Settled(msgspec.Struct, frozen=True):
+    requests: list[int]
+
+
+class _Ack(msgspec.Struct, frozen=True):
+    tenant: str
+    pcs_id: str
+
+
+_encode = msgspec.json.Encoder().encode
+_decode_envelope = msgspec.json.Decoder(Envelope).decode
+_decode_outcome_of = msgspec.json.Decoder(_OutcomeOf).decode
+_decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
+_decode_refusal = msgspec.json.Decoder(Refusal).decode
+_decode_settled = msgspec.json.Decoder(_Settled).decode
+_decode_ack = msgspec.json.Decoder(_Ack).decode
+_decode_conflict = msgspec.json.Decoder(Conflict).decode
+
+
+def request_frame(request: Request) -> NewFrame:
+    """Return the frame of a raw request."""
+    return NewFrame(FrameKind.REQUEST, _encode(request.envelope), request.body)
+
+
+def decode_request(envelope: bytes, payload: bytes) -> Request:
+    """Read a request frame back."""
+    return Request(_decode_envelope(envelope), payload)
+
+
+def outcome_frame(outcome: Outcome, request_sequence: int | None) -> NewFrame:
+    """Return the frame of an outcome that the inbox itself keeps."""
+    return NewFrame(FrameKind.OUTCOME, _encode(_OutcomeOf(request_sequence)), msgspec.msgpack.encode(outcome))
+
+
+def decode_outcome(envelope: bytes, payload: bytes) -> tuple[Outcome, int | None]:
+    """Read an outcome frame back: the outcome and the request it answers."""
+    return _decode_outcome(payload), _decode_outcome_of(envelope).request
+
+
+def refusal_frame(refusal: Refusal) -> NewFrame:
+    """Return the frame that notes a refusal."""
+    return NewFrame(FrameKind.REFUSAL, _encode(refusal))
+
+
+def decode_refusal(envelope: bytes) -> Refusal:
+    """Read a refusal frame back."""
+    return _decode_refusal(envelope)
+
+
+def settled_frame(sequences: Sequence[int]) -> NewFrame:
+    """Return the frame that notes requests whose outcome is stored."""
+    return NewFrame(FrameKind.SETTLED, _encode(_Settled(list(sequences))))
+
+
+def decode_settled(envelope: bytes) -> list[int]:
+    """Read a settled frame back."""
+    return _decode_settled(envelope).requests
+
+
+def ack_frame(key: Key) -> NewFrame:
+    """Return the frame of an escalation taken off the queue."""
+    return NewFrame(FrameKind.ACK, _encode(_Ack(key.tenant, key.pcs_id)))
+
+
+def decode_ack(envelope: bytes) -> Key:
+    """Read an ack frame back."""
+    ack = _decode_ack(envelope)
+    return Key(ack.tenant, ack.pcs_id)
+
+
+def conflict_frame(conflict: Conflict) -> NewFrame:
+    """Return the frame of a conflict."""
+    return NewFrame(FrameKind.CONFLICT, _encode(conflict))
+
+
+def decode_conflict(envelope: bytes) -> Conflict:
+    """Read a conflict frame back."""
+    return _decode_conflict(envelope)

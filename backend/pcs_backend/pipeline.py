@@ -1,0 +1,266 @@
+"""READ FIRST: what becomes of a submitted record, in order (contract §4).
+
+HTTP has done steps 1 and 2 — path, size, rate — before a request comes here. Then, for a sequence of requests:
+
+    submit   3   append    the raw request is appended to the inbox WAL and synced
+    judge    4–6 examine   decode, signature, identity; refused ones are noted in the WAL
+             7   look up   a known record gets its first outcome, byte for byte
+             8   verify    pure checks: accepted or escalated
+             9   place     the store keeps the outcome unless another was first
+             10  count     first outcomes that this process stored
+             11  reply
+
+What a crash leaves, and what recovery does, after
+
+    append   a request without outcome: it is judged at the next start; its client got no answer and comes again.
+    examine  the same; or a refusal in the WAL: it is not judged again.
+    look up  the same as append: asking the store again finds the same first outcome.
+    place    an outcome in the store: whoever asks again gets it, byte for byte. If the WAL does not note the request
+             as settled, the next start asks the store and finds it known.
+    count    counters restart at 0 with the process; the stored outcomes are the truth.
+
+A store that is down leaves the request open: 503, and it is judged when the store is back. Nothing here knows HTTP,
+and nothing changes an outcome once it is placed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import msgspec
+import orjson
+import structlog
+
+from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Key, Outcome, Placed
+from pcs_backend.effects.metrics import Metrics
+from pcs_backend.errors import UnavailableError
+from pcs_backend.exchange import Received, Reply, Request
+from pcs_backend.inbox.frames import Refusal
+from pcs_backend.inbox.inbox import Inbox
+from pcs_backend.problems import Problem, malformed_reply, unavailable_reply
+from pcs_core.canonical import canonical_payload
+from pcs_core.errors import BadSignatureError, IdentityError, MalformedError
+from pcs_core.params import Params
+from pcs_core.ports import WallClock
+from pcs_core.record import Record, check_identity, decode_record, sent_at_s
+from pcs_core.signing import RecordVerifier
+from pcs_core.verify import Verdict, verify
+
+_log = structlog.get_logger(__name__)
+
+
+class _Examined(NamedTuple):
+    """A request whose record is well-formed, signed and its own."""
+
+    received: Received
+    record: Record
+    key_id: str
+    fingerprint: str
+
+    @property
+    def key(self) -> Key:
+        return Key(self.received.request.envelope.tenant, self.record.pcs_id)
+
+
+class _Refused(NamedTuple):
+    received: Received
+    problem: Problem
+    reply: Reply
+
+
+class _Answered(NamedTuple):
+    """An examined request and the outcome it is answered with."""
+
+    examined: _Examined
+    placed: Placed
+
+    @property
+    def conflicts(self) -> bool:
+        return self.placed.winner.fingerprint != self.examined.fingerprint
+
+
+class Pipeline:
+    """The stages over one inbox. Collaborators are passed in; there is no other state."""
+
+    def __init__(
+        self,
+        *,
+        inbox: Inbox,
+        store: DedupStore,
+        verifier: RecordVerifier,
+        params: Params,
+        metrics: Metrics,
+        now: WallClock,
+        dedup_ttl_s: float,
+        inbox_is_own: bool = True,
+    ) -> None:
+        """Wire the stages.
+
+        Args:
+            inbox: Where requests lie.
+            store: Where outcomes lie.
+            verifier: The keys valid now.
+            params: The parameters valid now.
+            metrics: Counters.
+            now: Stamps outcomes.
+            dedup_ttl_s: How long an outcome is remembered.
+            inbox_is_own: Whether the inbox is this worker's; the store may keep outcomes in that one only.
+        """
+        self._inbox = inbox
+        self._store = store
+        self._verifier = verifier
+        self._params = params
+        self._metrics = metrics
+        self._now = now
+        self._dedup_ttl_s = dedup_ttl_s
+        self._inbox_is_own = inbox_is_own
+
+    async def submit(self, requests: Sequence[Request]) -> list[Reply]:
+        """Take requests in and answer them, in order. Never raises for what a request holds."""
+        try:
+            received = await self._inbox.append(requests)  # 3
+        except UnavailableError as error:
+            return [unavailable_reply(str(error))] * len(requests)
+        replies = await self.judge(received)
+        self._metrics.dedup_hits.inc(sum(map(is_replay, replies)))
+        return replies
+
+    async def judge(self, received: Sequence[Received]) -> list[Reply]:
+        """Answer requests that are on disk, in order. One that cannot be judged now is deferred and answered 503."""
+        try:
+            return await self._judge(received)
+        except UnavailableError as error:
+            detail = str(error)
+        except Exception as error:  # noqa: BLE001 - a defect must not lose a request that is on disk
+            # Neither message nor arguments of an unforeseen exception are known to be free of payload.
+            _log.error("judging failed", error=type(error).__name__, place=_place_of(error))
+            detail = "the request is kept and will be judged later"
+        self._inbox.defer([each.sequence for each in received])
+        return [unavailable_reply(detail)] * len(received)
+
+    async def _judge(self, received: Sequence[Received]) -> list[Reply]:
+        stages = [self._examine(each) for each in received]  # 4, 5, 6
+        refused = [each for each in stages if isinstance(each, _Refused)]
+        examined = [each for each in stages if isinstance(each, _Examined)]
+
+        answered = await self._place(examined) if examined else []  # 7, 8, 9
+        if refused:
+            await self._inbox.refuse([Refusal(each.received.sequence, each.problem.code) for each in refused])
+        await self._note_conflicts(answered)
+        self._inbox.settle([each.examined.received.sequence for each in answered])
+
+        replies = {each.received.sequence: each.reply for each in refused}  # 11
+        replies |= {each.examined.received.sequence: _outcome_reply(each) for each in answered}
+        return [replies[each.sequence] for each in received]
+
+    def _examine(self, received: Received) -> _Examined | _Refused:
+        """Steps 4, 5 and 6. Pure."""
+        try:
+            record = decode_record(received.request.body)  # 4
+            key_id = self._verifier.verify(record)  # 5
+            check_identity(record)  # 6
+        except MalformedError as error:
+            return _Refused(received, Problem.MALFORMED, malformed_reply(error))
+        except BadSignatureError as error:
+            return _Refused(
+                received, Problem.BAD_SIGNATURE, Problem.BAD_SIGNATURE.reply(str(error), field="$.sig")
+            )
+        except IdentityError as error:
+            reply = Problem.IDENTITY_MISMATCH.reply(str(error), field="$.pcs_id")
+            return _Refused(received, Problem.IDENTITY_MISMATCH, reply)
+        self._metrics.sent_at_skew.observe(
+            received.request.envelope.received_at_ms / 1_000 - sent_at_s(record)
+        )
+        return _Examined(received, record, key_id, _fingerprint(record))
+
+    async def _place(self, examined: Sequence[_Examined]) -> list[_Answered]:
+        """Steps 7 to 10: the known get their first outcome, the others compete to be first."""
+        known = await self._store.get([each.key for each in examined])  # 7
+        unknown = [each for each, outcome in zip(examined, known, strict=True) if outcome is None]
+        judged = [(each, verify(each.record, self._params)) for each in unknown]  # 8
+        candidates = [self._candidate(each, verdict) for each, verdict in judged]
+        placed = iter(await self._store.put_first(candidates) if candidates else [])  # 9
+        answered = [
+            _Answered(each, next(placed) if outcome is None else Placed(outcome, first=False))
+            for each, outcome in zip(examined, known, strict=True)
+        ]
+        reasons = {each.received.sequence: verdict.reasons for each, verdict in judged}
+        for each in answered:  # 10
+            if each.placed.first:
+                self._metrics.count_first(each.placed.winner.status, reasons[each.examined.received.sequence])
+        return answered
+
+    def _candidate(self, examined: _Examined, verdict: Verdict) -> Candidate:
+        now_ms = int(self._now() * 1_000)
+        outcome = Outcome(
+            tenant=examined.key.tenant,
+            pcs_id=examined.record.pcs_id,
+            status=200 if verdict.accepted else 202,
+            body=_outcome_body(examined.record, verdict),
+            fingerprint=examined.fingerprint,
+            params_version=self._params.version,
+            key_id=examined.key_id,
+            stored_at_ms=now_ms,
+            expires_at_ms=now_ms + int(self._dedup_ttl_s * 1_000),
+        )
+        return Candidate(outcome, examined.received.sequence if self._inbox_is_own else None)
+
+    async def _note_conflicts(self, answered: Sequence[_Answered]) -> None:
+        now_ms = int(self._now() * 1_000)
+        conflicts = [
+            Conflict(
+                tenant=each.examined.key.tenant,
+                pcs_id=each.examined.record.pcs_id,
+                fingerprint=each.examined.fingerprint,
+                seen_at_ms=now_ms,
+            )
+            for each in answered
+            if each.conflicts
+        ]
+        if conflicts:
+            await self._store.note_conflicts(conflicts)
+            self._metrics.conflicts.inc(len(conflicts))
+
+
+def is_replay(reply: Reply) -> bool:
+    """Whether a reply repeats a first outcome."""
+    return "Idempotent-Replayed" in reply.headers
+
+
+def _outcome_body(record: Record, verdict: Verdict) -> bytes:
+    return orjson.dumps(
+        {
+            "pcs_id": record.pcs_id,
+            "accepted": verdict.accepted,
+            "escalated": not verdict.accepted,
+            "reasons": verdict.reasons,
+            "recomputed": msgspec.to_builtins(verdict.recomputed),
+        }
+    )
+
+
+def _outcome_reply(answered: _Answered) -> Reply:
+    headers = {}
+    if not answered.placed.first:
+        headers["Idempotent-Replayed"] = "true"
+    if answered.conflicts:
+        headers["PCS-Conflict"] = "true"
+    return Reply(answered.placed.winner.status, answered.placed.winner.body, headers=headers)
+
+
+def _fingerprint(record: Record) -> str:
+    """Hash what makes two records with one id the same: the signed subset, scales and N_j."""
+    counts = orjson.dumps([record.scales, record.counts])
+    return hashlib.sha256(canonical_payload(record) + b"\n" + counts).hexdigest()
+
+
+def _place_of(error: BaseException) -> str:
+    """Return file and line where an exception was raised, without its message."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return (
+        "" if trace is None else f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
+    )
