@@ -92,9 +92,9 @@ def canonical(document: Document) -> bytes:
 def fixed_point(document: Document) -> bytes:
     """Return the signed payload in the other accepted spelling, each number with exactly nine decimals."""
     subset = {name: document[name] for name in SIGNED_FIELDS}
-    subset |= {name: f"@{round9(document[name]):.9f}@" for name in NUMBER_FIELDS}
+    subset |= {name: f"|{round9(document[name]):.9f}|" for name in NUMBER_FIELDS}
     text = json.dumps(subset, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
-    return text.replace('"@', "").replace('@"', "").encode("utf-8")
+    return text.replace('"|', "").replace('|"', "").encode("utf-8")
 
 
 def pcs_id(merkle_root: str, epoch: int, shard_id: str) -> str:
