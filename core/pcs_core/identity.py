@@ -40,6 +40,6 @@ def compute_pcs_id(merkle_root: str, epoch: int, shard_id: str) -> PcsId:
         shard_id: As `ShardId`.
 
     >>> compute_pcs_id("00" * 32, 1, "shard-a")[:16]
-    'bfe05d1ba4d3c0a6'
+    'ed421516ebbf3efc'
     """
     return PcsId(hashlib.sha256(f"{merkle_root}|{epoch}|{shard_id}".encode("ascii")).hexdigest())

@@ -1,0 +1,87 @@
+"""Parameters: the contract's defaults and the bounds of a file."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from pcs_core.errors import ParamsError
+from pcs_core.params import Params, parse_params
+
+WEIGHTS = ["alpha", "beta", "gamma", "base"]
+OTHERS = ["tol_d", "tol_coh", "tol_budget", "d0", "sticky_coh_min", "sticky_d_max", "non_sticky_d_min"]
+
+
+def test_the_defaults_are_the_contracts() -> None:
+    assert msgspec.structs.asdict(Params()) == {
+        "version": "0.1",
+        "tol_d": 0.15,
+        "tol_coh": 0.05,
+        "tol_budget": 0.01,
+        "alpha": 0.30,
+        "beta": 0.50,
+        "gamma": 0.20,
+        "base": 0.10,
+        "d0": 2.2,
+        "sticky_coh_min": 0.70,
+        "sticky_d_max": 1.5,
+        "non_sticky_d_min": 2.6,
+    }
+
+
+def test_a_file_replaces_what_it_names_and_keeps_the_rest() -> None:
+    params = parse_params('version = "2026-11_a.1"\ntol_d = 0.2\nalpha = 1\n')
+    assert params == Params(version="2026-11_a.1", tol_d=0.2, alpha=1.0)
+    assert type(params.alpha) is float
+
+
+@pytest.mark.parametrize("name", WEIGHTS)
+@pytest.mark.parametrize(
+    "text", ["-0.000001", "1.000001", "2", "-1", "nan", "inf", "-inf", "true", "'0.5'", "[0.5]"]
+)
+def test_a_weight_outside_0_to_1_is_refused_and_named(name: str, text: str) -> None:
+    with pytest.raises(
+        ParamsError, match=rf"^\$\.{name}: found .*; allowed: a weight: a finite number from 0 to 1$"
+    ):
+        parse_params(f'version = "1"\n{name} = {text}\n')
+
+
+@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("text", ["-0.000001", "1000.001", "-1", "nan", "inf", "true", "'0.5'", "2026-11-21"])
+def test_a_tolerance_or_threshold_out_of_bounds_is_refused_and_named(name: str, text: str) -> None:
+    with pytest.raises(
+        ParamsError, match=rf"^\$\.{name}: found .*; allowed: a finite number from 0 to 1000$"
+    ):
+        parse_params(f'version = "1"\n{name} = {text}\n')
+
+
+@pytest.mark.parametrize("name", WEIGHTS + OTHERS)
+@pytest.mark.parametrize("text", ["0", "0.0", "1", "1.0"])
+def test_both_ends_of_the_bounds_are_taken(name: str, text: str) -> None:
+    assert getattr(parse_params(f'version = "1"\n{name} = {text}\n'), name) == float(text)
+
+
+def test_a_file_without_a_version_is_refused() -> None:
+    for text in ("", "tol_d = 0.2\n"):
+        with pytest.raises(ParamsError, match=r"^\$\.version: found nothing; allowed: 1 to 64 characters"):
+            parse_params(text)
+
+
+@pytest.mark.parametrize("version", ["''", "'a b'", "'ü'", "1", "0.1", "'" + "v" * 65 + "'", '"a\\n"'])
+def test_a_version_that_cannot_be_stored_is_refused(version: str) -> None:
+    with pytest.raises(ParamsError, match=r"^\$\.version: found "):
+        parse_params(f"version = {version}\n")
+
+
+@pytest.mark.parametrize("line", ["tolD = 0.2", "tol_D = 0.2", "[tol]\nd = 0.2", "comment = 'x'"])
+def test_an_unknown_name_is_refused_with_the_known_ones(line: str) -> None:
+    with pytest.raises(
+        ParamsError, match=r"^\$: found an unknown member; allowed: a table with only .*tol_d"
+    ):
+        parse_params(f'version = "1"\n{line}\n')
+
+
+@pytest.mark.parametrize("text", ["tol_d", "tol_d = ", '{"tol_d": 0.2}', "tol_d = 0.1\ntol_d = 0.2", "\x00"])
+def test_a_file_that_is_not_toml_is_refused(text: str) -> None:
+    with pytest.raises(ParamsError, match=r"^not valid TOML: "):
+        parse_params(text)
