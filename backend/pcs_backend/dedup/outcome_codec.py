@@ -1,0 +1,34 @@
+"""How an outcome stands in a store that keeps plain values: its expiry in clear, then the outcome.
+
+The expiry comes first so that a server-side script can judge it without decoding the rest. The rest is MessagePack with
+field names: a later version may add fields with defaults, and either version reads the other's values.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pcs_backend.dedup.store import Outcome
+from pcs_backend.errors import StoreUnavailableError
+
+_SEPARATOR = b":"
+
+
+def encode_outcome(outcome: Outcome) -> bytes:
+    """Return `<expires_at_ms>:<MessagePack>`."""
+    return b"%d%b%b" % (outcome.expires_at_ms, _SEPARATOR, msgspec.msgpack.encode(outcome))
+
+
+def decode_outcome(value: bytes) -> Outcome:
+    """Return the outcome that `encode_outcome` wrote.
+
+    Raises:
+        StoreUnavailableError: The value is not one. Answering as if there were none would store a second outcome.
+    """
+    _, separator, packed = value.partition(_SEPARATOR)
+    if separator:
+        try:
+            return msgspec.msgpack.decode(packed, type=Outcome)
+        except msgspec.DecodeError:
+            pass  # its message may quote a value, so it is not chained
+    raise StoreUnavailableError("the store holds an outcome that this version cannot read")
