@@ -1,0 +1,285 @@
+"""The store in PostgreSQL, shared by replicas. The schema is in `migrations`, the statements in `postgres_queries`.
+
+`put_first` on new records is one statement. Who loses reads the winner in a second one, which sees what the first waited
+for. Only when that winner has expired does a third round trip forget it and the insert run again. Statements commit one
+by one: each record is whole, a batch may be stored in part when the database fails in between, and the caller's retry
+finds the first outcomes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+import asyncpg
+
+from pcs_backend.dedup import postgres_queries as queries
+from pcs_backend.dedup.migrations import apply_migrations, load_migrations
+from pcs_backend.dedup.store import (
+    CONFLICTS_MAX,
+    LIST_MAX,
+    Candidate,
+    Conflict,
+    Escalation,
+    Key,
+    Outcome,
+    Placed,
+)
+from pcs_backend.errors import ConfigError, StoreUnavailableError
+from pcs_core.ports import WallClock
+
+if TYPE_CHECKING:
+    from asyncpg.pool import PoolConnectionProxy
+
+CONNECT_TIMEOUT_S = 2.0
+"""How long one connection may take."""
+
+CALL_TIMEOUT_S = 5.0
+"""How long one call of the store may take, waiting for a connection included. Taking a hung connection out of use may
+take as long again."""
+
+MIGRATION_TIMEOUT_S = 60.0
+"""How long `open` may take: it waits for another replica's migration."""
+
+POOL_MAX = 8
+"""Connections one process holds; further calls wait."""
+
+PUT_ROUNDS_MAX = 4
+"""Times `put_first` tries again what an expired outcome or another transaction was in the way of."""
+
+PURGE_MAX = 1_000
+"""Expired outcomes one purge removes at most."""
+
+_DRIVER_ERRORS = (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, asyncpg.InternalClientError)
+_TRY_AGAIN_ERRORS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
+
+
+class _Connection(asyncpg.Connection):
+    """A connection that nothing is left in: the statements here set nothing, so there is nothing to reset."""
+
+    def get_reset_query(self) -> str:
+        """Save a round trip a call."""
+        return ""
+
+
+class PostgresStore:
+    """As `DedupStore`. Every failure of the driver or the database is `StoreUnavailableError`."""
+
+    def __init__(self, dsn: str, now: WallClock, *, call_timeout_s: float = CALL_TIMEOUT_S) -> None:
+        """Keep the settings; nothing is connected yet.
+
+        Args:
+            dsn: A `postgresql://` URL, never told to anyone.
+            now: Judges expiry.
+            call_timeout_s: How long one call may take.
+        """
+        self._dsn = dsn
+        self._now = now
+        self._call_timeout_s = call_timeout_s
+        self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+
+    async def open(self) -> None:
+        """As `DedupStore.open`; also brings the schema up to date.
+
+        Raises:
+            ConfigError: The connection string is none.
+            DataError: The database's schema is newer than this program.
+            StoreUnavailableError: The database is down.
+        """
+        if self._pool is not None:
+            await self.ping()
+            return
+        with _translated():
+            async with asyncio.timeout(MIGRATION_TIMEOUT_S):
+                pool = await self._connected_pool()
+        self._pool = pool
+
+    async def close(self) -> None:
+        """As `DedupStore.close`."""
+        pool, self._pool = self._pool, None
+        if pool is not None:
+            await self._close_pool(pool)
+
+    async def ping(self) -> None:
+        """As `DedupStore.ping`."""
+        async with self._connection() as connection:
+            await connection.fetchval("SELECT 1")
+
+    async def get(self, keys: Sequence[Key]) -> list[Outcome | None]:
+        """As `DedupStore.get`."""
+        if not keys:
+            return []
+        async with self._connection() as connection:
+            found = await self._get(connection, list(dict.fromkeys(keys)))
+        return [found.get(key) for key in keys]
+
+    async def put_first(self, candidates: Sequence[Candidate]) -> list[Placed]:
+        """As `DedupStore.put_first`."""
+        wanted: dict[Key, Outcome] = {}
+        for candidate in candidates:
+            wanted.setdefault(candidate.outcome.key, candidate.outcome)
+        winners: dict[Key, Outcome] = {}
+        own: set[Key] = set()
+        if wanted:
+            async with self._connection() as connection:
+                for round_number in range(PUT_ROUNDS_MAX):
+                    missing = {key: outcome for key, outcome in wanted.items() if key not in winners}
+                    with contextlib.suppress(*_TRY_AGAIN_ERRORS):
+                        if round_number:
+                            await self._forget_expired(connection, list(missing))
+                        stored = await self._insert(connection, list(missing.values()))
+                        own |= stored
+                        winners.update((key, missing[key]) for key in stored)
+                        lost = [key for key in missing if key not in stored]
+                        winners.update(await self._get(connection, lost) if lost else {})
+                    if len(winners) == len(wanted):
+                        break
+                else:
+                    raise StoreUnavailableError("PostgreSQL: a first outcome could not be read")
+        placed = []
+        for candidate in candidates:
+            key = candidate.outcome.key
+            placed.append(Placed(winners[key], first=key in own))
+            own.discard(key)  # only the first of equal keys was stored
+        return placed
+
+    async def note_conflicts(self, conflicts: Sequence[Conflict]) -> None:
+        """As `DedupStore.note_conflicts`."""
+        if not conflicts:
+            return
+        columns = _columns(conflicts, "tenant", "pcs_id", "fingerprint", "seen_at_ms")
+        async with self._connection() as connection:
+            rows = await connection.fetch(queries.NOTE_CONFLICTS, *columns)
+            for tenant in sorted({row["tenant"] for row in rows}):
+                await connection.execute(queries.TRIM_CONFLICTS, tenant, CONFLICTS_MAX)
+
+    async def list_conflicts(self, tenant: str, limit: int) -> list[Conflict]:
+        """As `DedupStore.list_conflicts`."""
+        async with self._connection() as connection:
+            rows = await connection.fetch(queries.LIST_CONFLICTS, tenant, _clamped(limit))
+        return [Conflict(tenant=tenant, **row) for row in rows]
+
+    async def list_escalations(self, tenant: str, limit: int) -> list[Escalation]:
+        """As `DedupStore.list_escalations`."""
+        async with self._connection() as connection:
+            rows = await connection.fetch(queries.LIST_ESCALATIONS, tenant, self._now_ms(), _clamped(limit))
+        return [Escalation(tenant=tenant, **row) for row in rows]
+
+    async def ack_escalations(self, keys: Sequence[Key]) -> list[bool]:
+        """As `DedupStore.ack_escalations`."""
+        if not keys:
+            return []
+        columns = _columns(list(dict.fromkeys(keys)), "tenant", "pcs_id")
+        async with self._connection() as connection:
+            rows = await connection.fetch(queries.ACK_ESCALATIONS, *columns, self._now_ms())
+        acked = {Key(row["tenant"], row["pcs_id"]) for row in rows}
+        present = []
+        for key in keys:
+            present.append(key in acked)
+            acked.discard(key)  # of equal keys the first took it off
+        return present
+
+    async def purge_expired(self) -> int:
+        """As `DedupStore.purge_expired`; at most `PURGE_MAX` a call."""
+        async with self._connection() as connection:
+            count: int = await connection.fetchval(queries.PURGE_EXPIRED, self._now_ms(), PURGE_MAX)
+        return count
+
+    async def durability_warnings(self) -> list[str]:
+        """As `DedupStore.durability_warnings`, for the sessions of this store."""
+        async with self._connection() as connection:
+            rows = await connection.fetch(queries.SETTINGS)
+        settings = {row["name"]: row["setting"] for row in rows}
+        consequences = {
+            "fsync": "a power cut may lose or corrupt the database",
+            "full_page_writes": "a power cut may corrupt the database",
+            "synchronous_commit": "a crash may lose acknowledged outcomes",
+        }
+        return [
+            f"PostgreSQL has {name} off: {consequence}."
+            for name, consequence in consequences.items()
+            if settings.get(name) == "off"
+        ]
+
+    async def _connected_pool(self) -> asyncpg.Pool[asyncpg.Record]:
+        pool = asyncpg.create_pool(
+            self._dsn,
+            # No floor: keeping one has the driver reconnect on its own in an outage, and log the address each time.
+            min_size=0,
+            max_size=POOL_MAX,
+            timeout=min(CONNECT_TIMEOUT_S, self._call_timeout_s),
+            command_timeout=self._call_timeout_s,
+            connection_class=_Connection,
+        )
+        try:
+            await pool
+            try:
+                connection = await pool.acquire(timeout=self._call_timeout_s)
+            except ValueError:  # of which the driver's configuration errors are some
+                raise ConfigError("POSTGRES_DSN is not a PostgreSQL connection string") from None
+            await apply_migrations(connection, load_migrations(), MIGRATION_TIMEOUT_S)
+            await pool.release(connection)
+        except BaseException:
+            pool.terminate()
+            raise
+        return pool
+
+    async def _close_pool(self, pool: asyncpg.Pool[asyncpg.Record]) -> None:
+        try:
+            async with asyncio.timeout(self._call_timeout_s):
+                await pool.close()
+        except _DRIVER_ERRORS:
+            pool.terminate()  # what is broken or hung is dropped
+
+    @contextlib.asynccontextmanager
+    async def _connection(self) -> AsyncIterator[PoolConnectionProxy[asyncpg.Record]]:
+        pool = self._pool
+        if pool is None:
+            raise StoreUnavailableError("PostgreSQL: not open")
+        with _translated():
+            # `acquire` is told the timeout too: giving a hung connection back is bounded by it.
+            async with (
+                asyncio.timeout(self._call_timeout_s),
+                pool.acquire(timeout=self._call_timeout_s) as connection,
+            ):
+                yield connection
+
+    async def _insert(
+        self, connection: PoolConnectionProxy[asyncpg.Record], outcomes: Sequence[Outcome]
+    ) -> set[Key]:
+        rows = await connection.fetch(queries.PUT_FIRST, *_columns(outcomes, *Outcome.__struct_fields__))
+        return {Key(row["tenant"], row["pcs_id"]) for row in rows}
+
+    async def _get(
+        self, connection: PoolConnectionProxy[asyncpg.Record], keys: Sequence[Key]
+    ) -> dict[Key, Outcome]:
+        rows = await connection.fetch(queries.GET, *_columns(keys, "tenant", "pcs_id"), self._now_ms())
+        return {Key(row["tenant"], row["pcs_id"]): Outcome(**row) for row in rows}
+
+    async def _forget_expired(
+        self, connection: PoolConnectionProxy[asyncpg.Record], keys: Sequence[Key]
+    ) -> None:
+        columns = _columns(keys, "tenant", "pcs_id")
+        await connection.execute(queries.FORGET_EXPIRED, *columns, self._now_ms())
+
+    def _now_ms(self) -> int:
+        return int(self._now() * 1_000)
+
+
+@contextlib.contextmanager
+def _translated() -> Iterator[None]:
+    """Turn a driver's error into ours; its message may hold a row or the address, so only its kind is told."""
+    try:
+        yield
+    except _DRIVER_ERRORS as error:
+        raise StoreUnavailableError(f"PostgreSQL: {type(error).__name__}") from None
+
+
+def _columns(rows: Sequence[object], *names: str) -> list[list[object]]:
+    return [[getattr(row, name) for row in rows] for name in names]
+
+
+def _clamped(limit: int) -> int:
+    return max(0, min(limit, LIST_MAX))
