@@ -207,7 +207,7 @@ def _unexpired(value: bytes | None, now_ms: int) -> Outcome | None:
 
 
 def _tag(tenant: str) -> str:
-    """The hash tag. Quoted, so that no tenant's name can reach into another's keys."""
+    """The hash tag. Quoted, so that a brace in a tenant's name does not end it early."""
     return f"pcs:{{{quote(tenant, safe='')}}}"
 
 

@@ -130,7 +130,7 @@ class Inbox:
     @property
     def starts_at_first(self) -> bool:
         """Whether nothing was ever removed from the log."""
-        return [*self._wal.sealed_segments, 1][0] == 1
+        return self._wal.first_segment == 1
 
     async def append(self, requests: Sequence[Request]) -> list[Received]:
         """Put requests on disk (contract §4 step 3).
