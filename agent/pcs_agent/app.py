@@ -1,0 +1,226 @@
+"""Wiring: the only module that builds things. Commands call it with checked settings and get results back."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import random
+import time
+from asyncio import sleep
+from collections.abc import Callable, Iterator, Sequence
+from typing import BinaryIO
+
+import msgspec
+
+from pcs_agent.config import OUTBOX_DIR, Config
+from pcs_agent.deliver.courier import FLIGHTS_MAX, Courier
+from pcs_agent.deliver.offload import ThreadOffload
+from pcs_agent.deliver.transport import open_transport
+from pcs_agent.errors import ConfigError
+from pcs_agent.events import count_windows, iter_windows, open_sources
+from pcs_agent.events.windows import Window
+from pcs_agent.outbox import Outbox
+from pcs_agent.outbox.outbox import SEGMENT_BYTES, SEGMENT_BYTES_SEALING
+from pcs_agent.pipeline import Job, Outcome, Run, Summary, or_empty, require_epochs, summarise
+from pcs_agent.signals import SignalSettings
+from pcs_core.errors import MalformedError, WalError, WalLockedError
+from pcs_core.identity import ShardId
+from pcs_core.record import Record, decode_record
+from pcs_core.signing import Signer
+from pcs_core.wal import PosixFiles
+
+
+class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """What the command line asks to be summarised.
+
+    Attributes:
+        inputs: Files, `-` for standard input; one stream in order.
+        shard_id: Who summarises.
+        epoch: Epoch of the first window.
+        settings: What the signals depend on.
+        window_rows: Events a window; `None` for one window of everything.
+        format_name: Format where no ending tells it.
+        columns: Chosen columns; `None` for all numeric ones.
+        allow_missing: Whether missing or empty input makes a degraded record.
+    """
+
+    inputs: Sequence[str]
+    shard_id: ShardId
+    epoch: int
+    settings: SignalSettings
+    window_rows: int | None = None
+    format_name: str | None = None
+    columns: Sequence[str] | None = None
+    allow_missing: bool = False
+
+
+def build_once(config: Config, request: StreamRequest, stdin: Callable[[], BinaryIO]) -> Summary:
+    """Return the signed record of one window; nothing is sent and no outbox touched.
+
+    Raises:
+        InputError: The input cannot be summarised.
+        ConfigError: The key cannot sign.
+    """
+    with contextlib.ExitStack() as files:
+        windows, job, _ = _open_stream(config, request, stdin, files)
+        return summarise(list(windows), job, time.time)[0]
+
+
+async def run_stream(
+    config: Config,
+    request: StreamRequest,
+    stdin: Callable[[], BinaryIO],
+    *,
+    report: Callable[[Outcome], None],
+    warn: Callable[[str], None],
+    announce: Callable[[int | None], None],
+) -> int:
+    """Deliver what an earlier run left, then the stream. Returns how many records are not delivered.
+
+    Args:
+        config: Checked settings.
+        request: What to summarise.
+        stdin: Gives standard input.
+        report: Told once of every record.
+        warn: Told what the user should know.
+        announce: Told the number of windows, `None` if it is not known.
+
+    Raises:
+        InputError: The stream cannot be read.
+        ConfigError: Endpoint, key or outbox cannot be used.
+    """
+    endpoint = config.require_endpoint()
+    with contextlib.ExitStack() as files:
+        windows, job, expected = _open_stream(config, request, stdin, files)
+        announce(expected)
+        outbox = files.enter_context(open_outbox(config, warn))
+        return await _deliver(config, endpoint, outbox, windows, job, report=report, warn=warn, resigner=None)
+
+
+async def flush(
+    config: Config, *, report: Callable[[Outcome], None], warn: Callable[[str], None], resign: bool
+) -> int:
+    """Deliver what is pending. Returns how many records are not delivered.
+
+    Args:
+        config: Checked settings.
+        report: Told once of every record.
+        warn: Told what the user should know.
+        resign: Whether records are signed anew with the present key before they are sent.
+
+    Raises:
+        ConfigError: Endpoint, key or outbox cannot be used.
+    """
+    endpoint = config.require_endpoint()
+    resigner = config.require_signer() if resign else None
+    with open_outbox(config, warn) as outbox:
+        return await _deliver(
+            config, endpoint, outbox, None, None, report=report, warn=warn, resigner=resigner
+        )
+
+
+@contextlib.contextmanager
+def open_outbox(config: Config, warn: Callable[[str], None], *, sealing: bool = False) -> Iterator[Outbox]:
+    """Open the outbox, locked, and close it in the end.
+
+    Args:
+        config: Names folder and retention.
+        warn: Told of damage.
+        sealing: Whether every commit seals the segment before it, for an explicit compaction.
+
+    Raises:
+        ConfigError: Another process owns it, or the folder cannot be used.
+    """
+    outbox = Outbox(
+        config.outbox_dir,
+        PosixFiles(),
+        clock=time.time,
+        random_bytes=os.urandom,
+        retention_days=config.retention_days,
+        segment_bytes=SEGMENT_BYTES_SEALING if sealing else SEGMENT_BYTES,
+    )
+    problem = None
+    try:
+        outbox.open()
+    except WalLockedError:
+        problem = "found an outbox that another process has locked; allowed: one process at a time"
+    except OSError as error:
+        problem = f"cannot be used: {os.strerror(error.errno) if error.errno else type(error).__name__}"
+    if problem is not None:
+        raise ConfigError(f"{OUTBOX_DIR}: {problem}")
+    try:
+        if outbox.torn_bytes:
+            warn(f"outbox: an unfinished write of {outbox.torn_bytes} bytes was cut off and kept aside")
+        if outbox.damages or outbox.unreadable_frames:
+            warn(
+                f"outbox: found {len(outbox.damages)} damaged places and {outbox.unreadable_frames} unreadable "
+                "entries; everything else was read"
+            )
+        yield outbox
+    finally:
+        outbox.close()
+
+
+def record_of(outbox: Outbox, seq: int) -> Record | None:
+    """Return a record as it stands in the outbox, `None` if its bytes are damaged."""
+    try:
+        return decode_record(outbox.read(seq))
+    except (WalError, MalformedError):
+        return None
+
+
+def _open_stream(
+    config: Config, request: StreamRequest, stdin: Callable[[], BinaryIO], files: contextlib.ExitStack
+) -> tuple[Iterator[Window], Job, int | None]:
+    signer = config.require_signer()
+    sources, missing = open_sources(
+        request.inputs,
+        stdin=stdin,
+        files=files,
+        format_name=request.format_name,
+        columns=request.columns,
+        allow_missing=request.allow_missing,
+    )
+    expected = count_windows(sources, request.window_rows)
+    if expected is not None:
+        require_epochs(request.epoch, expected)
+    job = Job(
+        shard_id=request.shard_id,
+        first_epoch=request.epoch,
+        settings=request.settings,
+        params=config.params,
+        signer=signer,
+        allow_missing=request.allow_missing,
+        missing=missing,
+    )
+    return or_empty(iter_windows(sources, request.window_rows), job), job, expected
+
+
+async def _deliver(
+    config: Config,
+    endpoint: str,
+    outbox: Outbox,
+    windows: Iterator[Window] | None,
+    job: Job | None,
+    *,
+    report: Callable[[Outcome], None],
+    warn: Callable[[str], None],
+    resigner: Signer | None,
+) -> int:
+    offload = ThreadOffload()
+    run = Run(outbox, offload=offload, clock=time.time, report=report, warn=warn)
+    async with open_transport(endpoint, connections_max=FLIGHTS_MAX) as transport:
+        courier = Courier(
+            outbox,
+            transport,
+            offload=offload,
+            clock=time.time,
+            monotonic=time.monotonic,
+            sleep=sleep,
+            random=random.random,
+            deadline_s=config.deadline_s,
+            settled=run.note_settlement,
+            resigner=resigner,
+        )
+        await run.deliver(courier, windows, job)
+    return run.undelivered

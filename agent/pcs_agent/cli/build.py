@@ -1,0 +1,38 @@
+"""`pcs-agent build`: one signed record on standard output, nothing sent."""
+
+from __future__ import annotations
+
+import click
+import msgspec
+
+from pcs_agent import app
+from pcs_agent.cli.options import key_file_option, read_config, settings_from, standard_input, stream_options
+from pcs_agent.cli.output import warn
+from pcs_core.record import encode_record
+
+
+@click.command()
+@click.argument("file")
+@stream_options
+@key_file_option
+def build(*, file: str, key_file: str | None, **values: object) -> None:
+    """Print the signed record of FILE as JSON.
+
+    Nothing is sent and no outbox is touched; outbox_seq is 0. FILE may be - for standard input.
+
+    \b
+    Exit codes:
+      0  printed
+      2  usage, input or configuration
+
+    \b
+    Examples:
+      pcs-agent build events.csv --shard-id s1 --epoch 0
+      pcs-agent build points.npy --shard-id s1 --epoch 7 --scales 2,4,8 --seed 1 --key-file agent.key
+    """  # noqa: D301  # \b is click's
+    config = read_config(key_file)
+    request = msgspec.convert(settings_from(values | {"inputs": [file]}), app.StreamRequest)
+    record, events = app.build_once(config, request, standard_input)
+    if record.ft.degraded:
+        warn(f"epoch {record.epoch}: {events} events, degraded: {', '.join(record.ft.fallbacks)}")
+    click.echo(encode_record(record).decode("utf-8"))

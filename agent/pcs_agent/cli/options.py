@@ -1,0 +1,179 @@
+"""Options and argument types that several commands share."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, BinaryIO, TypeVar
+
+import click
+
+from pcs_agent.config import Config, read_environment
+from pcs_agent.events import FORMATS
+from pcs_agent.logs import configure_logs
+from pcs_agent.signals.summary import (
+    BINS_DEFAULT,
+    BINS_MAX,
+    DIRECTIONS_DEFAULT,
+    DIRECTIONS_MAX,
+    SCALES_DEFAULT,
+    SEED_DEFAULT,
+)
+from pcs_core.identity import EPOCH_MAX, SHARD_ID_RULE, is_shard_id
+from pcs_core.record import SCALES_MAX, SCALES_MIN, SEED_MAX
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+_SCALE_MAX = 2**63 - 1
+
+
+class ShardIdType(click.ParamType[str]):
+    """A shard's name."""
+
+    name = "shard"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ANN401
+        """Return the name if it is one; the message does not repeat it, for it may hold personal data."""
+        text = str(value)
+        if not is_shard_id(text):
+            self.fail(f"found a string of length {len(text)}; allowed: {SHARD_ID_RULE}", param, ctx)
+        return text
+
+
+class ScalesType(click.ParamType[tuple[int, ...]]):
+    """Comma-separated scales."""
+
+    name = "int,int,…"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[int, ...]:
+        """Return the scales as integers."""
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).split(",")
+        plain = all(part.strip().isascii() and part.strip().isdigit() and len(part) < 24 for part in parts)
+        scales = tuple(int(part) for part in parts) if plain else ()
+        rising = all(left < right for left, right in pairwise(scales))
+        if not (
+            SCALES_MIN <= len(scales) <= SCALES_MAX and rising and scales[0] >= 1 and scales[-1] <= _SCALE_MAX
+        ):
+            self.fail(
+                f"allowed: {SCALES_MIN} to {SCALES_MAX} strictly increasing integers from 1, comma-separated",
+                param,
+                ctx,
+            )
+        return scales
+
+
+class ColumnsType(click.ParamType[tuple[str, ...]]):
+    """Comma-separated columns."""
+
+    name = "a,b,…"
+
+    def convert(
+        self,
+        value: Any,  # noqa: ANN401
+        param: click.Parameter | None,
+        ctx: click.Context | None,
+    ) -> tuple[str, ...]:
+        """Return the names or positions, without white space around them."""
+        if isinstance(value, tuple):
+            return value
+        columns = tuple(part.strip() for part in str(value).split(","))
+        if not all(columns):
+            self.fail("found an empty name; allowed: names or positions, comma-separated", param, ctx)
+        return columns
+
+
+def stream_options(command: F) -> F:
+    """Add the options of everything that summarises a stream."""
+    for option in reversed(
+        (
+            click.option(
+                "--shard-id", type=ShardIdType(), required=True, help=f"Who summarises: {SHARD_ID_RULE}."
+            ),
+            click.option(
+                "--epoch", type=click.IntRange(0, EPOCH_MAX), required=True, help="Epoch of the first window."
+            ),
+            click.option(
+                "--scales",
+                type=ScalesType(),
+                default=",".join(map(str, SCALES_DEFAULT)),
+                show_default=True,
+                help="Cells per axis.",
+            ),
+            click.option(
+                "--seed",
+                type=click.IntRange(0, SEED_MAX),
+                default=SEED_DEFAULT,
+                show_default=True,
+                help="Seed of the sampled directions.",
+            ),
+            click.option(
+                "--directions",
+                type=click.IntRange(1, DIRECTIONS_MAX),
+                default=DIRECTIONS_DEFAULT,
+                show_default=True,
+                help="How many directions.",
+            ),
+            click.option(
+                "--bins",
+                type=click.IntRange(1, BINS_MAX),
+                default=BINS_DEFAULT,
+                show_default=True,
+                help="Bins per direction.",
+            ),
+            click.option(
+                "--format",
+                "format_name",
+                type=click.Choice(FORMATS),
+                help="Format of standard input and of files without a known ending; csv for standard input.",
+            ),
+            click.option(
+                "--columns",
+                type=ColumnsType(),
+                help="Columns by name, or by position from 0 where there are no names.",
+            ),
+            click.option(
+                "--allow-missing",
+                is_flag=True,
+                help="Make a degraded record of missing or empty input instead of stopping.",
+            ),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+key_file_option = click.option(
+    "--key-file",
+    metavar="FILE",
+    help="Key to use instead of the environment's: PEM or base64; the secret itself with PCS_SIGN_ALG=hmac.",
+)
+
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for machines.")
+
+
+def settings_from(values: dict[str, object]) -> dict[str, object]:
+    """Move the options of the signals into an object of their own, as `StreamRequest` has them."""
+    names = ("scales", "seed", "directions", "bins")
+    return {key: value for key, value in values.items() if key not in names} | {
+        "settings": {name: values[name] for name in names}
+    }
+
+
+def read_config(key_file: str | None = None) -> Config:
+    """Read the environment, and send logs where it says."""
+    config = read_environment(key_file)
+    configure_logs(config.log_level)
+    return config
+
+
+def standard_input() -> BinaryIO:
+    """Return standard input, binary."""
+    return sys.stdin.buffer

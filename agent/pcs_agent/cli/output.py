@@ -1,0 +1,177 @@
+"""What commands print: JSON lines or tables on standard output, warnings and progress on standard error.
+
+Colour, tables' widths and progress follow the terminal; where there is none there is no colour and no progress.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections import deque
+from collections.abc import Sequence
+from typing import Self
+
+import click
+import orjson
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    SpinnerColumn,
+    TextColumn,
+    TimeElapsedColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from pcs_agent.outbox import Verdict
+from pcs_agent.pipeline import Outcome
+
+ROWS_MAX = 200
+"""Rows of a table; of a longer list the last are shown, and how many there were."""
+
+_WIDTH_WITHOUT_TERMINAL = 200
+_STYLES = {
+    Verdict.ACCEPTED: "green",
+    Verdict.ESCALATED: "yellow",
+    Verdict.PENDING: "yellow",
+    Verdict.DEAD: "red",
+}
+
+
+def print_json(document: object) -> None:
+    """Print one line of JSON on standard output, at once."""
+    click.echo(orjson.dumps(document).decode("utf-8"))
+
+
+def warn(message: str) -> None:
+    """Print a warning on standard error."""
+    click.echo(f"Warning: {message}", err=True)
+
+
+def print_table(
+    headings: Sequence[str], rows: Sequence[Sequence[str | Text]], *, total: int | None = None
+) -> None:
+    """Print a table on standard output.
+
+    Args:
+        headings: One per column.
+        rows: Cells; text is taken as it is, never as markup.
+        total: How many rows there were, if more than are given.
+    """
+    is_terminal = sys.stdout.isatty()
+    console = Console(
+        file=sys.stdout, width=None if is_terminal else _WIDTH_WITHOUT_TERMINAL, highlight=False
+    )
+    table = Table(box=None, pad_edge=False)
+    for heading in headings:
+        table.add_column(heading, overflow="fold")
+    for row in rows:
+        table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
+    console.print(table)
+    if total is not None and total > len(rows):
+        console.print(Text(f"… the last {len(rows)} of {total}"))
+
+
+class OutcomePrinter:
+    """Prints what becomes of records: JSON at once, or a table in the end."""
+
+    def __init__(self, *, as_json: bool) -> None:
+        """Choose the form."""
+        self._as_json = as_json
+        self._rows: deque[Outcome] = deque(maxlen=ROWS_MAX)
+        self._total = 0
+
+    def report(self, outcome: Outcome) -> None:
+        """Take one outcome."""
+        self._total += 1
+        if self._as_json:
+            print_json(outcome_document(outcome))
+        else:
+            self._rows.append(outcome)
+
+    def close(self) -> None:
+        """Print the table, if that is the form."""
+        if self._as_json or not self._total:
+            return
+        headings = ("epoch", "events", "D̂", "coh★", "r", "regime", "budget", "verdict", "why", "pcs_id")
+        rows = sorted(self._rows, key=lambda outcome: -1 if outcome.record is None else outcome.record.epoch)
+        print_table(headings, [_outcome_cells(outcome) for outcome in rows], total=self._total)
+
+
+def outcome_document(outcome: Outcome) -> dict[str, object]:
+    """Return an outcome for machines. Figures of a record that an earlier run built and this one did not read are null."""
+    record = outcome.record
+    return {
+        "pcs_id": outcome.pcs_id,
+        "epoch": None if record is None else record.epoch,
+        "events": outcome.events,
+        "D_hat": None if record is None else record.d_hat,
+        "coh_star": None if record is None else record.coh_star,
+        "r": None if record is None else record.r,
+        "regime": None if record is None else record.regime,
+        "budget": None if record is None else record.budget,
+        "degraded": None if record is None else record.ft.degraded,
+        "fallbacks": None if record is None else record.ft.fallbacks,
+        "verdict": str(outcome.verdict),
+        "reason": outcome.reason,
+        "attempts": outcome.attempts,
+        "already_delivered": outcome.already_delivered,
+        "conflict": outcome.conflict,
+    }
+
+
+def _outcome_cells(outcome: Outcome) -> list[str | Text]:
+    record = outcome.record
+    events = "earlier" if outcome.events is None else str(outcome.events)
+    why = "delivered before" if outcome.already_delivered else outcome.reason
+    if outcome.conflict:
+        why = f"{why} (conflict: the backend holds another record of this name)".strip()
+    verdict = Text(str(outcome.verdict), style=_STYLES[outcome.verdict])
+    if record is None:
+        return ["?", events, "", "", "", "", "", verdict, why, outcome.pcs_id[:12]]
+    return [
+        str(record.epoch),
+        events,
+        f"{record.d_hat:.3f}",
+        f"{record.coh_star:.3f}",
+        f"{record.r:.3f}",
+        record.regime,
+        f"{record.budget:.3f}",
+        verdict,
+        why,
+        outcome.pcs_id[:12],
+    ]
+
+
+class DeliveryProgress:
+    """A progress bar on standard error while records are built and delivered, if that is a terminal."""
+
+    def __init__(self) -> None:
+        """Decide whether to show anything."""
+        self._progress = Progress(
+            SpinnerColumn(),
+            TextColumn("delivered"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            console=Console(stderr=True),
+            transient=True,
+            disable=not sys.stderr.isatty(),
+        )
+        self._task = self._progress.add_task("deliver", total=None)
+
+    def __enter__(self) -> Self:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def expect(self, windows: int | None) -> None:
+        """Take the number of windows, if it is known."""
+        self._progress.update(self._task, total=windows)
+
+    def advance(self) -> None:
+        """Note one record."""
+        self._progress.advance(self._task)

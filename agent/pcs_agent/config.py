@@ -1,0 +1,281 @@
+"""The agent's settings: the environment, read once, checked, frozen. An empty variable means unset.
+
+=========================  ==========================================================================  ===========
+variable                   meaning                                                                     default
+=========================  ==========================================================================  ===========
+`ENDPOINT`                 full URL records are submitted to, http or https                            none
+`PCS_SIGN_ALG`             `none`, `hmac` or `ed25519`                                                 `none`
+`PCS_HMAC_KEY`             the shared secret, raw UTF-8                                                none
+`PCS_ED25519_SECRET_B64`   standard base64 of the 32-byte seed                                         none
+`OUTBOX_DIR`               folder of the outbox                                                        `./outbox`
+`OUTBOX_RETENTION_DAYS`    how long delivered records stay in the outbox                               14
+`DELIVERY_DEADLINE_S`      how long one record is retried, from its first attempt in this process      900
+`PCS_PARAMS_FILE`          TOML of thresholds and weights                                              built in
+`LOG_LEVEL`                `debug`, `info`, `warning`, `error`, `critical`                             `warning`
+=========================  ==========================================================================  ===========
+
+A key file takes the place of the two key variables. With `PCS_SIGN_ALG=hmac` it holds the secret itself; with
+`ed25519`, or where `PCS_SIGN_ALG` is unset, PEM or base64.
+"""
+
+from __future__ import annotations
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from urllib.parse import urlsplit
+
+from pcs_agent.errors import ConfigError
+from pcs_core.errors import KeyMaterialError, ParamsError
+from pcs_core.keyfile import KEY_FILE_BYTES_MAX, parse_ed25519_public, parse_ed25519_secret
+from pcs_core.params import Params, parse_params
+from pcs_core.redact import redact
+from pcs_core.signing import Ed25519SecretKey, HmacKey, Signer, SigningAlgorithm, VerificationKey
+from pcs_core.signing import decode_key_base64 as _decode_key_base64
+
+ENDPOINT = "ENDPOINT"
+PCS_SIGN_ALG = "PCS_SIGN_ALG"
+PCS_HMAC_KEY = "PCS_HMAC_KEY"
+PCS_ED25519_SECRET_B64 = "PCS_ED25519_SECRET_B64"  # noqa: S105  # the variable's name
+OUTBOX_DIR = "OUTBOX_DIR"
+OUTBOX_RETENTION_DAYS = "OUTBOX_RETENTION_DAYS"
+DELIVERY_DEADLINE_S = "DELIVERY_DEADLINE_S"
+PCS_PARAMS_FILE = "PCS_PARAMS_FILE"
+LOG_LEVEL = "LOG_LEVEL"
+KEY_FILE_OPTION = "--key-file"
+
+OUTBOX_DIR_DEFAULT = "./outbox"
+RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX = 14.0, 36_500.0
+DEADLINE_S_DEFAULT, DEADLINE_S_MAX = 900.0, 604_800.0
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+PARAMS_FILE_BYTES_MAX = 65_536
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Checked settings.
+
+    Attributes:
+        endpoint: Submit URL, `None` if unset; may hold credentials, so it never prints.
+        endpoint_label: Scheme, host and port of it: what messages say.
+        algorithm: How records are signed.
+        signer: The key, `None` where signing is off.
+        verification_keys: What `verify` checks signatures with; empty where signing is off.
+        outbox_dir: Folder of the outbox.
+        retention_days: How long delivered records stay in it, ≥ 0.
+        deadline_s: How long one record is retried, > 0.
+        log_level: One of `LOG_LEVELS`.
+        params: Thresholds and weights.
+    """
+
+    endpoint: str | None = field(repr=False)
+    endpoint_label: str
+    algorithm: SigningAlgorithm
+    signer: Signer | None
+    verification_keys: tuple[VerificationKey, ...]
+    outbox_dir: str
+    retention_days: float
+    deadline_s: float
+    log_level: str
+    params: Params
+
+    def with_deadline(self, deadline_s: float) -> Config:
+        """Return the same settings with another deadline, in seconds."""
+        return replace(self, deadline_s=deadline_s)
+
+    def require_endpoint(self) -> str:
+        """Return the submit URL.
+
+        Raises:
+            ConfigError: It is not set.
+        """
+        if self.endpoint is None:
+            raise ConfigError(f"{ENDPOINT}: found nothing; allowed: the full http or https URL to submit to")
+        return self.endpoint
+
+    def require_signer(self) -> Signer | None:
+        """Return the signing key, `None` where signing is off.
+
+        Raises:
+            ConfigError: Only a public key is configured.
+        """
+        if self.algorithm is not SigningAlgorithm.NONE and self.signer is None:
+            raise ConfigError(f"{KEY_FILE_OPTION}: found a public key; allowed: a secret key, to sign with")
+        return self.signer
+
+
+def read_environment(key_file: str | None = None) -> Config:
+    """Check the process's environment, as `load_config` does; the only place that reads it."""
+    return load_config(os.environ, key_file)
+
+
+def load_config(environ: Mapping[str, str], key_file: str | None = None) -> Config:
+    """Check every variable.
+
+    Args:
+        environ: The environment.
+        key_file: Path given with `--key-file`.
+
+    Raises:
+        ConfigError: A value that cannot be used; names the variable, never a secret's value.
+    """
+    values = {name: value for name, value in environ.items() if value}
+    endpoint = values.get(ENDPOINT)
+    algorithm = _read_algorithm(values, key_file)
+    signer, verification_keys = _read_keys(values, algorithm, key_file)
+    level = values.get(LOG_LEVEL, "warning").lower()
+    if level not in LOG_LEVELS:
+        raise ConfigError(f"{LOG_LEVEL}: found an unknown level; allowed: {', '.join(LOG_LEVELS)}")
+    outbox_dir = values.get(OUTBOX_DIR, OUTBOX_DIR_DEFAULT)
+    if "\0" in outbox_dir:
+        raise ConfigError(f"{OUTBOX_DIR}: found a NUL character; allowed: a folder's path")
+    return Config(
+        endpoint=endpoint,
+        endpoint_label="" if endpoint is None else _check_endpoint(endpoint),
+        algorithm=algorithm,
+        signer=signer,
+        verification_keys=verification_keys,
+        outbox_dir=outbox_dir,
+        retention_days=_read_number(
+            values, OUTBOX_RETENTION_DAYS, RETENTION_DAYS_DEFAULT, 0, RETENTION_DAYS_MAX
+        ),
+        deadline_s=_read_number(values, DELIVERY_DEADLINE_S, DEADLINE_S_DEFAULT, 0.001, DEADLINE_S_MAX),
+        log_level=level,
+        params=_read_params(values),
+    )
+
+
+def _check_endpoint(url: str) -> str:
+    """Return scheme, host and port, for messages."""
+    label = None
+    if url.isascii() and url.isprintable() and " " not in url:
+        try:
+            parts = urlsplit(url)
+            port = parts.port
+        except ValueError:
+            parts, port = urlsplit(""), None
+        if parts.scheme in {"http", "https"} and parts.hostname and port != 0:
+            host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+            label = f"{parts.scheme}://{host}" + (f":{port}" if port else "")
+    if label is None:
+        raise ConfigError(
+            f"{ENDPOINT}: found a string of length {len(url)} that is not a URL to submit to; allowed: "
+            "http or https, a host, and a path, such as http://127.0.0.1:8080/v1/pcs/submit"
+        )
+    return label
+
+
+def _read_number(
+    values: Mapping[str, str], name: str, default: float, least: float, greatest: float
+) -> float:
+    if name not in values:
+        return default
+    try:
+        number = float(values[name])
+    except ValueError:
+        number = math.nan
+    if not least <= number <= greatest:
+        raise ConfigError(
+            f"{name}: found a string of length {len(values[name])} that is not in range; allowed: "
+            f"a number from {least:g} to {greatest:g}"
+        )
+    return number
+
+
+def _read_algorithm(values: Mapping[str, str], key_file: str | None) -> SigningAlgorithm:
+    text = values.get(PCS_SIGN_ALG)
+    if text is None:
+        return SigningAlgorithm.NONE if key_file is None else SigningAlgorithm.ED25519
+    try:
+        algorithm = SigningAlgorithm(text)
+    except ValueError:
+        algorithm = None
+    if algorithm is None:
+        raise ConfigError(
+            f"{PCS_SIGN_ALG}: found an unknown algorithm; allowed: {', '.join(SigningAlgorithm)}"
+        )
+    if algorithm is SigningAlgorithm.NONE and key_file is not None:
+        raise ConfigError(
+            f"{PCS_SIGN_ALG}: found none, and {KEY_FILE_OPTION} beside it; allowed: hmac or ed25519 with a key file"
+        )
+    return algorithm
+
+
+def _read_keys(
+    values: Mapping[str, str], algorithm: SigningAlgorithm, key_file: str | None
+) -> tuple[Signer | None, tuple[VerificationKey, ...]]:
+    if algorithm is SigningAlgorithm.NONE:
+        return None, ()
+    if key_file is not None:
+        return _read_key_file(key_file, algorithm)
+    variable = PCS_HMAC_KEY if algorithm is SigningAlgorithm.HMAC else PCS_ED25519_SECRET_B64
+    text = values.get(variable)
+    if text is None:
+        raise ConfigError(
+            f"{variable}: found nothing; allowed: the key of {PCS_SIGN_ALG}={algorithm}, or {KEY_FILE_OPTION}"
+        )
+    try:
+        if algorithm is SigningAlgorithm.HMAC:
+            hmac_key = HmacKey(_encode_utf8(variable, text))
+            return hmac_key, (hmac_key,)
+        secret = Ed25519SecretKey(_decode_key_base64(text))
+    except KeyMaterialError as error:
+        problem = str(error)
+    else:
+        return secret, (secret.public,)
+    raise ConfigError(f"{variable}: {problem}")
+
+
+def _encode_utf8(variable: str, text: str) -> bytes:
+    try:
+        return text.encode("utf-8")
+    except UnicodeEncodeError:
+        pass
+    raise ConfigError(f"{variable}: found bytes that are not UTF-8; allowed: text in UTF-8")
+
+
+def _read_key_file(
+    path: str, algorithm: SigningAlgorithm
+) -> tuple[Signer | None, tuple[VerificationKey, ...]]:
+    data = _read_file(KEY_FILE_OPTION, path, KEY_FILE_BYTES_MAX)
+    try:
+        if algorithm is SigningAlgorithm.HMAC:
+            hmac_key = HmacKey(data.removesuffix(b"\n").removesuffix(b"\r"))
+            return hmac_key, (hmac_key,)
+        if b"PUBLIC KEY" in data:
+            return None, (parse_ed25519_public(data),)
+        secret = parse_ed25519_secret(data)
+    except KeyMaterialError as error:
+        problem = str(error)
+    else:
+        return secret, (secret.public,)
+    raise ConfigError(f"{KEY_FILE_OPTION}: {problem}")
+
+
+def _read_params(values: Mapping[str, str]) -> Params:
+    if PCS_PARAMS_FILE not in values:
+        return Params()
+    data = _read_file(PCS_PARAMS_FILE, values[PCS_PARAMS_FILE], PARAMS_FILE_BYTES_MAX)
+    try:
+        return parse_params(data.decode("utf-8"))
+    except UnicodeDecodeError:
+        problem = "found bytes that are not UTF-8; allowed: TOML"
+    except ParamsError as error:
+        problem = str(error)
+    raise ConfigError(f"{PCS_PARAMS_FILE}: {problem}")
+
+
+def _read_file(name: str, path: str, bytes_max: int) -> bytes:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(bytes_max + 1)
+    except OSError as error:
+        problem = f"{redact(path)}: {os.strerror(error.errno) if error.errno else 'cannot be read'}"
+    except ValueError:
+        problem = "found a NUL character; allowed: a file's path"
+    else:
+        if len(data) <= bytes_max:
+            return data
+        problem = f"{redact(path)}: found over {bytes_max} bytes; allowed: up to that"
+    raise ConfigError(f"{name}: {problem}")

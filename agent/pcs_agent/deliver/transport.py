@@ -1,0 +1,111 @@
+"""One POST to the backend: the port, and its adapter over aiohttp. No aiohttp type leaves this module.
+
+TLS certificates are verified. Redirects are not followed: a record goes where the operator said. Answers are read up to
+a bound, and neither URL, nor header, nor body of an error reaches a message: the URL may hold credentials.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import NamedTuple, Protocol
+
+import aiohttp
+
+from pcs_agent.errors import TransportError
+
+CONNECT_TIMEOUT_S = 10.0
+TOTAL_TIMEOUT_S = 30.0
+ANSWER_BYTES_MAX = 65_536
+"""A receipt has some 500 bytes; what passes this bound is no receipt."""
+
+
+class Answer(NamedTuple):
+    """What came back.
+
+    Attributes:
+        status: HTTP status.
+        body: Up to `ANSWER_BYTES_MAX` bytes.
+        truncated: Whether the body went on.
+        retry_after: The header, if sent.
+        date: The header, if sent.
+        conflict: Whether the backend holds another record under this pcs_id.
+    """
+
+    status: int
+    body: bytes
+    truncated: bool = False
+    retry_after: str | None = None
+    date: str | None = None
+    conflict: bool = False
+
+
+class Transport(Protocol):
+    """Takes a record's bytes to the backend."""
+
+    async def post(self, body: bytes) -> Answer:
+        """Return the answer.
+
+        Raises:
+            TransportError: None came, or not in time.
+        """
+
+
+class HttpTransport:
+    """The real network."""
+
+    def __init__(self, session: aiohttp.ClientSession, endpoint: str) -> None:
+        """Take what `open_transport` made."""
+        self._session = session
+        self._endpoint = endpoint
+
+    async def post(self, body: bytes) -> Answer:
+        """As `Transport.post`."""
+        failure = ""
+        try:
+            async with self._session.post(self._endpoint, data=body, allow_redirects=False) as response:
+                head = await _read_up_to(response.content, ANSWER_BYTES_MAX + 1)
+                return Answer(
+                    status=response.status,
+                    body=head[:ANSWER_BYTES_MAX],
+                    truncated=len(head) > ANSWER_BYTES_MAX,
+                    retry_after=response.headers.get("Retry-After"),
+                    date=response.headers.get("Date"),
+                    conflict=response.headers.get("PCS-Conflict", "").lower() == "true",
+                )
+        except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
+            failure = type(error).__name__
+        raise TransportError(failure)
+
+
+@asynccontextmanager
+async def open_transport(endpoint: str, *, connections_max: int) -> AsyncIterator[Transport]:
+    """Open the connections to one endpoint, and close them in the end.
+
+    Args:
+        endpoint: The full submit URL.
+        connections_max: Connections at once.
+    """
+    session = aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections_max),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        timeout=aiohttp.ClientTimeout(total=TOTAL_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
+        headers={
+            "Content-Type": "application/json",
+            "Accept": "application/json, application/problem+json",
+            "Accept-Encoding": "identity",
+            "User-Agent": "pcs-agent",
+        },
+        auto_decompress=False,
+    )
+    async with session:
+        yield HttpTransport(session, endpoint)
+
+
+async def _read_up_to(stream: aiohttp.StreamReader, bytes_max: int) -> bytes:
+    parts = []
+    missing = bytes_max
+    while missing and (part := await stream.read(missing)):
+        parts.append(part)
+        missing -= len(part)
+    return b"".join(parts)

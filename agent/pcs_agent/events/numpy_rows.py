@@ -1,0 +1,150 @@
+"""`.npy`: one array of one or two axes of integers or floats. Nothing pickled is ever loaded.
+
+A file is mapped into memory, a stream read batch by batch. One axis means one column. Rows are counted from 1.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from pcs_agent.errors import InputError
+from pcs_agent.events.source import Batch, batch_rows, require_columns, require_finite
+
+FORTRAN_STREAM_BYTES_MAX = 400_000_000
+"""An array stored by columns must be read whole from a stream before its first row is known."""
+
+_NUMBER_KINDS = "iuf"
+
+
+class _Header(NamedTuple):
+    shape: tuple[int, ...]
+    fortran_order: bool
+    dtype: np.dtype[np.generic]
+
+    @property
+    def rows(self) -> int:
+        return self.shape[0]
+
+    @property
+    def columns(self) -> int:
+        return self.shape[1] if len(self.shape) == 2 else 1
+
+
+class NumpySource:
+    """Events of an `.npy` file or stream."""
+
+    def __init__(self, name: str, file: BinaryIO, columns: Sequence[str] | None, *, path: str | None) -> None:
+        """Read the header.
+
+        Args:
+            name: Redacted name for messages.
+            file: Binary, at its start; the caller closes it.
+            columns: Chosen 0-based positions; `None` for all.
+            path: Where to map the array from; `None` for a stream.
+
+        Raises:
+            InputError: Not an `.npy` file, or not an array of numbers in one or two axes.
+        """
+        self.name = name
+        self._file = file
+        self._path = path
+        self._header = _read_header(name, file)
+        self._positions = _choose(name, columns, self._header.columns)
+        require_columns(name, len(self._positions))
+
+    def count(self) -> int | None:
+        """The header tells."""
+        return self._header.rows
+
+    def batches(self) -> Iterator[Batch]:
+        """As `EventSource.batches`."""
+        if math.prod(self._header.shape) == 0:
+            return
+        labels = [repr(str(position)) for position in self._positions]
+        first_row = 1
+        for part in self._parts():
+            table = part.reshape(len(part), self._header.columns)
+            with np.errstate(
+                over="ignore"
+            ):  # a long double beyond every double becomes an infinity, found below
+                batch: Batch = np.ascontiguousarray(table[:, self._positions], dtype=np.float64)
+            require_finite(self.name, batch, first_row, labels)
+            yield batch
+            first_row += len(batch)
+
+    def _parts(self) -> Iterator[npt.NDArray[np.generic]]:
+        header = self._header
+        size = batch_rows(header.columns)
+        if self._path is not None:
+            try:
+                array = np.load(self._path, mmap_mode="r", allow_pickle=False)
+            except (ValueError, OSError):
+                array = None
+            if array is None:
+                raise InputError(
+                    f"{self.name}: found fewer bytes than the header tells, or no mapping of them"
+                )
+            for first in range(0, header.rows, size):
+                yield array[first : first + size]
+        elif header.fortran_order and len(header.shape) == 2:
+            size_bytes = math.prod(header.shape) * header.dtype.itemsize
+            if size_bytes > FORTRAN_STREAM_BYTES_MAX:
+                raise InputError(
+                    f"{self.name}: found {size_bytes} bytes stored by columns; allowed on standard input: up to "
+                    f"{FORTRAN_STREAM_BYTES_MAX}, or any size stored by rows"
+                )
+            array = np.frombuffer(self._read(size_bytes), dtype=header.dtype).reshape(header.shape, order="F")
+            for first in range(0, header.rows, size):
+                yield array[first : first + size]
+        else:
+            row_bytes = header.columns * header.dtype.itemsize
+            for first in range(0, header.rows, size):
+                rows = min(size, header.rows - first)
+                yield np.frombuffer(self._read(rows * row_bytes), dtype=header.dtype).reshape(rows, -1)
+
+    def _read(self, size_bytes: int) -> bytes:
+        parts = []
+        missing = size_bytes
+        while missing and (part := self._file.read(missing)):
+            parts.append(part)
+            missing -= len(part)
+        if missing:
+            raise InputError(f"{self.name}: found {missing} bytes fewer than the header tells")
+        return b"".join(parts)
+
+
+def _read_header(name: str, file: BinaryIO) -> _Header:
+    try:
+        version = np.lib.format.read_magic(file)
+        read = {
+            (1, 0): np.lib.format.read_array_header_1_0,
+            (2, 0): np.lib.format.read_array_header_2_0,
+        }[version]
+        header = _Header(*read(file))
+    except (ValueError, KeyError, OSError, SyntaxError, TypeError, EOFError):
+        header = None
+    if header is None:
+        raise InputError(
+            f"{name}: found no .npy header of version 1 or 2; allowed: an array saved by numpy.save"
+        )
+    if header.dtype.kind not in _NUMBER_KINDS or header.dtype.hasobject or header.dtype.subdtype is not None:
+        raise InputError(f"{name}: found an array of kind {header.dtype.kind!r}; allowed: integers or floats")
+    if len(header.shape) not in {1, 2}:
+        raise InputError(f"{name}: found an array of {len(header.shape)} axes; allowed: 1 or 2")
+    return header
+
+
+def _choose(name: str, columns: Sequence[str] | None, width: int) -> list[int]:
+    if columns is None:
+        return list(range(width))
+    for column in columns:
+        if not (column.isascii() and column.isdigit() and int(column) < width):
+            raise InputError(
+                f"{name}: column {column[:20]!r}: found no such column; allowed: positions from 0 to {width - 1}"
+            )
+    return [int(column) for column in columns]

@@ -1,0 +1,28 @@
+"""Structured logs: one JSON object a line on standard error. They hold pcs_id, status, counts; never a payload or a key."""
+
+from __future__ import annotations
+
+import sys
+
+import orjson
+import structlog
+
+
+def configure_logs(level: str) -> None:
+    """Send logs of this level and above to standard error.
+
+    Args:
+        level: One of `pcs_agent.config.LOG_LEVELS`.
+    """
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.JSONRenderer(
+                serializer=lambda event, **_: orjson.dumps(event).decode("ascii", "replace")
+            ),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=False,
+    )

@@ -1,0 +1,290 @@
+"""READ FIRST. The agent's stages in order, and what a crash between each two of them does.
+
+    events → signals → build → sign → outbox append (synced) → deliver → acknowledge (synced)
+
+=======================  =========================================================================================
+the process dies …       then
+=======================  =========================================================================================
+before the append        nothing is left of the window. The same command run again reads, computes and signs the
+                         same: the pcs_id depends on events, epoch and shard alone
+in the append            a torn tail is kept aside and cut off when the outbox is opened again: as before the append
+after the append         the record is pending. The next run or `outbox flush` delivers it first; building it again
+                         finds its pcs_id pending and appends nothing
+in the delivery          the same; the backend may have it already and then answers it as a duplicate
+after the answer,        the same: sent once more, answered as a duplicate with the first outcome, acknowledged
+before the acknowledge
+after the acknowledge    it is done: building it again within the retention finds it delivered and sends nothing
+=======================  =========================================================================================
+
+So a record is never lost and, counted by pcs_id, never doubled. Every stage takes and returns a sequence; the stream is
+cut into windows, and each goes through on its own while the ones before are on their way. Stages that block run off
+the event loop.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+
+from pcs_agent.build import build_record
+from pcs_agent.deliver import Courier, Settlement
+from pcs_agent.errors import InputError
+from pcs_agent.events import Window
+from pcs_agent.fallbacks import Fallback
+from pcs_agent.outbox import Entry, Outbox, State, Verdict
+from pcs_agent.signals import SignalSettings, compute_signals
+from pcs_core.identity import EPOCH_MAX, PcsId, ShardId
+from pcs_core.params import Params
+from pcs_core.ports import Offload, WallClock
+from pcs_core.record import Record
+from pcs_core.signing import Signer, sign_record
+
+COMPACT_EVERY_WINDOWS = 1_000
+"""A stream without end compacts its outbox on the way."""
+
+
+class Job(msgspec.Struct, frozen=True, kw_only=True):
+    """What is to be summarised, the events aside.
+
+    Attributes:
+        shard_id: Who summarises.
+        first_epoch: Epoch of the first window.
+        settings: What the signals depend on.
+        params: Thresholds and weights.
+        signer: The key, `None` where signing is off.
+        allow_missing: Whether a stream without events makes a degraded record instead of an error.
+        missing: How many inputs do not exist.
+    """
+
+    shard_id: ShardId
+    first_epoch: int
+    settings: SignalSettings
+    params: Params
+    signer: Signer | None
+    allow_missing: bool
+    missing: int
+
+
+class Summary(NamedTuple):
+    """A signed record and how many events it stands for."""
+
+    record: Record
+    events: int
+
+
+class Outcome(NamedTuple):
+    """What became of one record in this run.
+
+    Attributes:
+        pcs_id: Its identity.
+        record: The record; `None` if it was not read, or its bytes in the outbox are damaged.
+        events: Events it stands for; `None` if an earlier run built it.
+        verdict: The backend's answer, or dead, or pending.
+        reason: Why it is dead, pending or escalated.
+        attempts: Attempts of this process.
+        already_delivered: Whether an earlier run had delivered it, so that nothing was sent.
+        conflict: Whether the backend holds another record under this pcs_id.
+    """
+
+    pcs_id: PcsId
+    record: Record | None
+    events: int | None
+    verdict: Verdict
+    reason: str = ""
+    attempts: int = 0
+    already_delivered: bool = False
+    conflict: bool = False
+
+
+def require_epochs(first_epoch: int, windows: int) -> None:
+    """Check that the epochs of so many windows stay within the contract's range.
+
+    Raises:
+        InputError: They do not.
+    """
+    if first_epoch + windows - 1 > EPOCH_MAX:
+        raise InputError(
+            f"--epoch: found {windows} windows from epoch {first_epoch} on; allowed: epochs up to {EPOCH_MAX}"
+        )
+
+
+def or_empty(windows: Iterator[Window], job: Job) -> Iterator[Window]:
+    """Yield the windows; if there is none and that is allowed, one without events.
+
+    Raises:
+        InputError: There is none and that is not allowed.
+    """
+    found = False
+    for window in windows:
+        found = True
+        yield window
+    if found:
+        return
+    if not job.allow_missing:
+        raise InputError(
+            "input: found no events; allowed: one or more (with --allow-missing a degraded record is made)"
+        )
+    yield Window(0, np.empty((0, 1), dtype=np.float64))
+
+
+def summarise(windows: Sequence[Window], job: Job, clock: WallClock) -> list[Summary]:
+    """Compute signals, build and sign: events → signals → build → sign.
+
+    Raises:
+        InputError: An epoch would pass the contract's range.
+    """
+    summaries = []
+    for window in windows:
+        require_epochs(job.first_epoch + window.number, 1)
+        fallbacks: tuple[Fallback, ...] = ()
+        if job.missing:
+            fallbacks = (Fallback.INPUT_MISSING,)
+        elif len(window.events) == 0:
+            fallbacks = (Fallback.INPUT_EMPTY,)
+        record = build_record(
+            compute_signals(window.events, job.settings),
+            job.settings,
+            shard_id=job.shard_id,
+            epoch=job.first_epoch + window.number,
+            params=job.params,
+            sent_at_s=clock(),
+            more_fallbacks=fallbacks,
+        )
+        summaries.append(Summary(sign_record(record, job.signer), len(window.events)))
+    return summaries
+
+
+def append_new(summaries: Sequence[Summary], outbox: Outbox) -> list[Entry]:
+    """Append what is neither pending nor delivered already. On return it is on disk; entries come back in order."""
+    known = {
+        summary.record.pcs_id: entry
+        for summary in summaries
+        if (entry := outbox.find(summary.record.pcs_id)) is not None and entry.state is not State.DEAD
+    }
+    new = outbox.append([summary.record for summary in summaries if summary.record.pcs_id not in known])
+    entries = known | {entry.pcs_id: entry for entry in new}
+    return [entries[summary.record.pcs_id] for summary in summaries]
+
+
+class Run:
+    """One run: what an earlier one left goes first, then every window of the stream."""
+
+    def __init__(
+        self,
+        outbox: Outbox,
+        *,
+        offload: Offload,
+        clock: WallClock,
+        report: Callable[[Outcome], None],
+        warn: Callable[[str], None],
+    ) -> None:
+        """Take the collaborators.
+
+        Args:
+            outbox: Open.
+            offload: Runs what blocks.
+            clock: For `sent_at`.
+            report: Told once of every record, when it is settled or at the end.
+            warn: Told what the user should know.
+        """
+        self._outbox = outbox
+        self._offload = offload
+        self._clock = clock
+        self._report = report
+        self._warn = warn
+        self._waiting: dict[int, Summary] = {}
+        self.undelivered = 0
+
+    def note_settlement(self, settlement: Settlement) -> None:
+        """Report what the courier settled; to be given to it as `settled`."""
+        summary = self._waiting.pop(settlement.seq, None)
+        self._finish(
+            Outcome(
+                pcs_id=settlement.pcs_id,
+                record=settlement.record,
+                events=None if summary is None else summary.events,
+                verdict=settlement.verdict,
+                reason=settlement.reason,
+                attempts=settlement.attempts,
+                conflict=settlement.conflict,
+            )
+        )
+
+    async def deliver(self, courier: Courier, windows: Iterator[Window] | None, job: Job | None) -> None:
+        """Deliver what is pending and then, if given, the stream.
+
+        Raises:
+            InputError: The stream cannot be read on; what was appended before stays in the outbox.
+            WalFailedError: The outbox cannot be written.
+        """
+        for entry in self._outbox.entries(State.PENDING):
+            courier.add(entry.seq)
+        delivery = asyncio.create_task(courier.run(), name="courier")
+        feeding = asyncio.create_task(self._feed(courier, windows, job), name="windows")
+        try:
+            await asyncio.wait({delivery, feeding}, return_when=asyncio.FIRST_EXCEPTION)
+            if feeding.done() and feeding.exception() is not None:
+                courier.stop()
+                await delivery
+        finally:
+            for task in (feeding, delivery):
+                task.cancel()
+            results = await asyncio.gather(feeding, delivery, return_exceptions=True)
+        if courier.paused is not None:
+            self._warn(
+                f"delivery is paused: {courier.paused}; check key and endpoint. What is pending stays in the outbox "
+                "(after a change of key: pcs-agent outbox flush --resign)"
+            )
+        await self._report_pending(courier)
+        for result in results:
+            if isinstance(result, Exception):
+                raise result
+        await self._offload.run(self._outbox.compact)
+
+    async def _feed(self, courier: Courier, windows: Iterator[Window] | None, job: Job | None) -> None:
+        if windows is not None and job is not None:
+            while (window := await self._offload.run(lambda: next(windows, None))) is not None:
+                await self._take([window], job, courier)
+                if window.number % COMPACT_EVERY_WINDOWS == COMPACT_EVERY_WINDOWS - 1:
+                    await self._offload.run(self._outbox.compact)
+        courier.finish()
+
+    async def _take(self, windows: Sequence[Window], job: Job, courier: Courier) -> None:
+        summaries = await self._offload.run(lambda: summarise(windows, job, self._clock))
+        entries = await self._offload.run(lambda: append_new(summaries, self._outbox))
+        for summary, entry in zip(summaries, entries, strict=True):
+            if summary.record.ft.degraded:
+                codes = ", ".join(summary.record.ft.fallbacks)
+                self._warn(f"epoch {summary.record.epoch}: {summary.events} events, degraded: {codes}")
+            # The courier may have settled an earlier run's entry while this was on its way through a thread.
+            if entry.state is not State.PENDING:
+                self._finish(
+                    Outcome(
+                        entry.pcs_id,
+                        summary.record,
+                        summary.events,
+                        entry.verdict,
+                        entry.reason,
+                        already_delivered=True,
+                    )
+                )
+                continue
+            self._waiting[entry.seq] = summary
+            courier.add(entry.seq)
+
+    async def _report_pending(self, courier: Courier) -> None:
+        """Report what is still pending: the windows of this run with their figures, the others as they are known."""
+        for entry in await self._offload.run(lambda: self._outbox.entries(State.PENDING)):
+            summary = self._waiting.pop(entry.seq, None)
+            record, events = (None, None) if summary is None else summary
+            reason = "" if courier.paused is None else f"delivery paused: {courier.paused}"
+            self._finish(Outcome(entry.pcs_id, record, events, Verdict.PENDING, reason))
+
+    def _finish(self, outcome: Outcome) -> None:
+        if outcome.verdict in {Verdict.PENDING, Verdict.DEAD}:
+            self.undelivered += 1
+        self._report(outcome)

@@ -1,0 +1,5 @@
+"""The signals of a window of events (contract §1): occupied cells, coherence, compressibility. Pure arrays in, numbers out."""
+
+from pcs_agent.signals.summary import Signals, SignalSettings, compute_signals
+
+__all__ = ["SignalSettings", "Signals", "compute_signals"]

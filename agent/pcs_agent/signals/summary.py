@@ -1,0 +1,115 @@
+"""All signals of one window, and the safe defaults where they cannot be computed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from pcs_agent.fallbacks import Fallback
+from pcs_agent.signals.cells import count_cells
+from pcs_agent.signals.coherence import directional_coherence
+from pcs_agent.signals.compressibility import compression_ratio
+from pcs_agent.signals.scaling import Points, scale_points
+from pcs_core.merkle import merkle_root
+
+SCALES_DEFAULT = (2, 4, 8, 16, 32)
+SEED_DEFAULT = 42
+DIRECTIONS_DEFAULT, DIRECTIONS_MAX = 100, 4096
+BINS_DEFAULT, BINS_MAX = 20, 4096
+
+
+class SignalSettings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the signals depend on besides the events.
+
+    Attributes:
+        scales: 2 to 32 strictly increasing integers ≥ 1.
+        seed: 0 … 2^63−1, put into the record as it is.
+        directions: Sampled directions, 1 … 4096.
+        bins: Bins per direction, 1 … 4096.
+    """
+
+    scales: tuple[int, ...] = SCALES_DEFAULT
+    seed: int = SEED_DEFAULT
+    directions: int = DIRECTIONS_DEFAULT
+    bins: int = BINS_DEFAULT
+
+
+class Signals(msgspec.Struct, frozen=True, kw_only=True):
+    """What was computed of one window, not rounded.
+
+    Attributes:
+        events: How many events there were.
+        merkle_root: RFC 6962 tree hash, one leaf an event.
+        n_j: Occupied cells by scale.
+        coh_star: Directional coherence, 0 … 1.
+        v_star: The direction it was found along; empty where there is none.
+        r: Compressibility, 0 … 1.
+        fallbacks: What stands for something else; empty in the ordinary case.
+    """
+
+    events: int
+    merkle_root: str
+    n_j: dict[int, int]
+    coh_star: float
+    v_star: list[float]
+    r: float
+    fallbacks: tuple[Fallback, ...]
+
+
+def compute_signals(events: Points, settings: SignalSettings) -> Signals:
+    """Compute every signal of a window.
+
+    Args:
+        events: Shape (n, d), finite, d ≤ 4096; with n = 0 the safe defaults come back, and the caller says why.
+        settings: Scales, seed, directions and bins.
+    """
+    count = len(events)
+    if count == 0:
+        return Signals(
+            events=0,
+            merkle_root=merkle_root([]),
+            n_j=dict.fromkeys(settings.scales, 1),
+            coh_star=0.0,
+            v_star=[],
+            r=1.0,
+            fallbacks=(),
+        )
+    leaves = _leaf_bytes(events)
+    root = merkle_root(_iter_leaves(leaves, count))
+    r, clamped = compression_ratio(leaves)
+    fallbacks = (Fallback.R_CLAMPED,) if clamped else ()
+    if count == 1:
+        return Signals(
+            events=1,
+            merkle_root=root,
+            n_j=dict.fromkeys(settings.scales, 1),
+            coh_star=0.0,
+            v_star=[],
+            r=r,
+            fallbacks=(Fallback.TOO_FEW_EVENTS, *fallbacks),
+        )
+    scaled = scale_points(events)
+    coh_star, v_star = directional_coherence(scaled, settings.seed, settings.directions, settings.bins)
+    return Signals(
+        events=count,
+        merkle_root=root,
+        n_j=count_cells(scaled, settings.scales),
+        coh_star=coh_star,
+        v_star=v_star.tolist(),
+        r=r,
+        fallbacks=fallbacks,
+    )
+
+
+def _leaf_bytes(events: Points) -> memoryview:
+    """Return the concatenated leaves: each event's columns in order as little-endian float64."""
+    little_endian: npt.NDArray[np.float64] = np.ascontiguousarray(events, dtype="<f8")
+    return little_endian.data.cast("B")
+
+
+def _iter_leaves(leaves: memoryview, count: int) -> Iterator[memoryview]:
+    leaf_bytes = len(leaves) // count
+    return (leaves[first : first + leaf_bytes] for first in range(0, len(leaves), leaf_bytes))

@@ -1,0 +1,92 @@
+"""Checking a record offline: structure, identity, signature, and the checks of `pcs_core.verify`, each by name.
+
+The order is the backend's (contract §4), with one difference: everything that can be checked is, so that one look tells
+all that is wrong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import get_args
+
+import msgspec
+
+from pcs_core.errors import BadSignatureError, IdentityError, MalformedError
+from pcs_core.identity import PcsId
+from pcs_core.params import Params
+from pcs_core.record import Record, check_identity, decode_record
+from pcs_core.signing import RecordVerifier, VerificationKey
+from pcs_core.verify import Reason, Recomputed, verify
+
+RECORD_BYTES_MAX = 262_144
+"""What a backend takes by default (contract §4 step 1)."""
+
+
+class Check(msgspec.Struct, frozen=True):
+    """One check.
+
+    Attributes:
+        check: `structure`, `identity`, `signature`, or a reason code of contract §4.
+        ok: Whether it held; `None` if it could not be made.
+        detail: What is wrong, or why it could not be made; empty otherwise.
+    """
+
+    check: str
+    ok: bool | None
+    detail: str = ""
+
+
+class Finding(msgspec.Struct, frozen=True):
+    """What was found of one record.
+
+    Attributes:
+        ok: Whether no check failed.
+        pcs_id: The record's, `None` if it is malformed.
+        checks: Every check, in order.
+        recomputed: The verifier's own figures, `None` if the record is malformed.
+    """
+
+    ok: bool
+    pcs_id: PcsId | None
+    checks: list[Check]
+    recomputed: Recomputed | None
+
+
+def check_record(body: bytes, keys: Sequence[VerificationKey], params: Params) -> Finding:
+    """Check one record.
+
+    Args:
+        body: The record, JSON.
+        keys: Keys a signature may be made with; without any, the signature is not checked.
+        params: Tolerances, weights and thresholds.
+    """
+    if len(body) > RECORD_BYTES_MAX:
+        detail = f"$: found {len(body)} bytes or more; allowed: up to {RECORD_BYTES_MAX}"
+        return Finding(False, None, [Check("structure", False, detail)], None)
+    try:
+        record = decode_record(body)
+    except MalformedError as error:
+        return Finding(False, None, [Check("structure", False, str(error))], None)
+    checks = [Check("structure", True), _check_identity(record), _check_signature(record, keys)]
+    verdict = verify(record, params)
+    checks += [Check(reason, reason not in verdict.reasons) for reason in get_args(Reason)]
+    ok = all(check.ok is not False for check in checks)
+    return Finding(ok, record.pcs_id, checks, verdict.recomputed)
+
+
+def _check_identity(record: Record) -> Check:
+    try:
+        check_identity(record)
+    except IdentityError as error:
+        return Check("identity", False, str(error))
+    return Check("identity", True)
+
+
+def _check_signature(record: Record, keys: Sequence[VerificationKey]) -> Check:
+    if not keys:
+        return Check("signature", None, "not checked: no key is configured")
+    try:
+        RecordVerifier(keys).verify(record)
+    except (BadSignatureError, MalformedError) as error:
+        return Check("signature", False, str(error))
+    return Check("signature", True)
