@@ -9,7 +9,7 @@ from __future__ import annotations
 PUT_FIRST = """
 -- KEYS: the escalation queue, then an outcome key a record.
 -- ARGV: now; then for each record its pcs_id, value, life in ms, and its expiry if it is escalated, else ''.
--- Returns for each record '' if it was stored, else the value that was there first.
+-- Returns for each record 1 if it was stored, else the value that was there first.
 local queue, now = KEYS[1], tonumber(ARGV[1])
 redis.call('ZCARD', queue) -- a key of another type fails here, before anything is written
 local replies, queued = {}, false
@@ -31,7 +31,7 @@ for i = 2, #KEYS do
     else
       redis.call('ZREM', queue, pcs_id) -- what an expired outcome may have left
     end
-    replies[#replies + 1] = ''
+    replies[#replies + 1] = 1
   end
 end
 if queued then -- two go for one that came: the queue cannot grow by what expired

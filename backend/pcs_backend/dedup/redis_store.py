@@ -81,8 +81,10 @@ class RedisStore:
             outcomes = [candidate.outcome for _, candidate in numbered]
             replies = [reply for chunk in _chunks(outcomes) for reply in await self._put_chunk(tenant, chunk)]
             for (position, candidate), reply in zip(numbered, replies, strict=True):
-                winner = decode_outcome(reply) if reply else candidate.outcome
-                placed[position] = Placed(winner, first=not reply)
+                if isinstance(reply, int):
+                    placed[position] = Placed(candidate.outcome, first=True)
+                else:
+                    placed[position] = Placed(decode_outcome(reply), first=False)
         return [placed[position] for position in range(len(candidates))]
 
     async def note_conflicts(self, conflicts: Sequence[Conflict]) -> None:
@@ -174,7 +176,7 @@ class RedisStore:
             )
         return warnings
 
-    async def _put_chunk(self, tenant: str, outcomes: Sequence[Outcome]) -> list[bytes]:
+    async def _put_chunk(self, tenant: str, outcomes: Sequence[Outcome]) -> list[int | bytes]:
         now_ms = self._now_ms()
         arguments: list[int | str | bytes] = [now_ms]
         for outcome in outcomes:
@@ -182,7 +184,7 @@ class RedisStore:
             due = outcome.expires_at_ms if outcome.escalated else ""
             arguments += [outcome.pcs_id, encode_outcome(outcome), life_ms, due]
         keys = [_escalations_key(tenant), *(_outcome_key(outcome.key) for outcome in outcomes)]
-        return cast("list[bytes]", await self._connection.script(PUT_FIRST, keys, arguments))
+        return cast("list[int | bytes]", await self._connection.script(PUT_FIRST, keys, arguments))
 
     def _now_ms(self) -> int:
         return int(self._now() * 1_000)

@@ -7,7 +7,10 @@ import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 
+import asyncpg
+import msgspec
 import pytest
+import redis.asyncio
 
 from pcs_backend.dedup.memory_store import MemoryStore
 from pcs_backend.dedup.postgres_store import PURGE_MAX, PostgresStore
@@ -466,6 +469,12 @@ class TestStoresThatAreServers:
         assert await put(store, outcome(1)) == [Placed(outcome(1), True)]
         await store.close()
 
+    async def test_a_store_that_was_never_opened_is_unavailable(self, stores: Stores):
+        store = stores.new()
+        for call in every_call(store):
+            with pytest.raises(StoreUnavailableError, match=r"\A(Redis|PostgreSQL): not open\Z"):
+                await call
+
     async def test_a_frozen_server_is_unavailable_within_the_timeout(self, stores: Stores):
         """L15: a server that takes the connection and never answers does not hold a request."""
         store = await stores.opened(call_timeout_s=0.2)
@@ -519,6 +528,97 @@ async def test_a_purge_is_bounded(stores: Stores):
     await put(store, *(outcome(number, status=202) for number in range(PURGE_MAX + 1)))
     stores.clock.pass_ms(LIFE_MS)
     assert [await store.purge_expired() for _ in range(3)] == [PURGE_MAX, 1, 0]
+
+
+@pytest.mark.parametrize("stores", SERVER_STORES[1:], indirect=True)
+async def test_a_batch_waits_in_key_order_for_what_another_replica_is_storing(
+    stores: Stores, postgres_dsn: str
+):
+    """L7: the loser waits for the winner's commit and answers with it. Taking keys in order, nobody deadlocks."""
+    store = await stores.opened()
+    low, middle, high = sorted(
+        (outcome(number, body=b"ours") for number in range(3)), key=lambda each: each.pcs_id
+    )
+    theirs = [msgspec.structs.replace(each, body=b"theirs") for each in (middle, high)]
+    other, watcher = await asyncpg.connect(postgres_dsn), await asyncpg.connect(postgres_dsn)
+    try:
+        async with asyncio.timeout(10):
+            transaction = other.transaction()
+            await transaction.start()
+            await insert(other, theirs[0])
+            ours = asyncio.create_task(put(store, high, middle, low))
+            while not await watcher.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                assert not ours.done()
+            await insert(other, theirs[1])
+            await transaction.commit()
+            assert await ours == [Placed(theirs[1], False), Placed(theirs[0], False), Placed(low, True)]
+    finally:
+        await other.close()
+        await watcher.close()
+
+
+@pytest.mark.parametrize("stores", SERVER_STORES[1:], indirect=True)
+async def test_what_another_replica_takes_back_is_stored(stores: Stores, postgres_dsn: str):
+    """L7: waiting for a transaction that rolls back makes the waiter the first."""
+    store = await stores.opened()
+    mine = outcome(1, status=202)
+    other, watcher = await asyncpg.connect(postgres_dsn), await asyncpg.connect(postgres_dsn)
+    try:
+        async with asyncio.timeout(10):
+            transaction = other.transaction()
+            await transaction.start()
+            await insert(other, outcome(1, body=b"theirs"))
+            call = asyncio.create_task(put(store, mine))
+            while not await watcher.fetchval("SELECT EXISTS (SELECT FROM pg_locks WHERE NOT granted)"):
+                assert not call.done()
+            await transaction.rollback()
+            assert await call == [Placed(mine, True)]
+    finally:
+        await other.close()
+        await watcher.close()
+    assert await store.list_escalations("default", 10) == [escalation(mine)]
+
+
+@pytest.mark.parametrize("stores", SERVER_STORES[:1], indirect=True)
+async def test_redis_forgetting_before_our_clock_leaves_no_stale_escalation(
+    stores: Stores, redis_address: str
+):
+    """The server's clock runs ahead: the outcome is gone there, its queue entry is not yet due."""
+    store = await stores.opened()
+    await put(store, outcome(1, status=202), outcome(2, status=202))
+    async with redis.asyncio.Redis.from_url(f"redis://{redis_address}") as client:
+        assert await client.delete(*[f"pcs:{{default}}:o:{pcs_id(number)}" for number in (1, 2)]) == 2
+        life_ms = await client.pttl("pcs:{default}:esc")
+    assert 0 < life_ms <= LIFE_MS
+    assert await store.list_escalations("default", 10) == []
+    assert await put(store, outcome(1)) == [Placed(outcome(1), True)]
+    assert await store.ack_escalations([outcome(1).key]) == [False]
+
+
+@pytest.mark.parametrize("stores", SERVER_STORES[:1], indirect=True)
+@pytest.mark.parametrize("value", [b"", b"nonsense", b"99999999999999:nonsense", b"\xff"])
+async def test_a_value_that_redis_cannot_have_from_us_is_never_replaced(
+    stores: Stores, redis_address: str, value: bytes
+):
+    """L5 in spirit: what cannot be read is not taken for nothing."""
+    store = await stores.opened()
+    key = f"pcs:{{default}}:o:{pcs_id(1)}"
+    async with redis.asyncio.Redis.from_url(f"redis://{redis_address}") as client:
+        await client.set(key, value)
+        with pytest.raises(StoreUnavailableError, match="cannot read"):
+            await store.get([outcome(1).key])
+        with pytest.raises(StoreUnavailableError, match="cannot read"):
+            await put(store, outcome(1))
+        assert await client.get(key) == value
+
+
+async def insert(connection: asyncpg.Connection, stored: Outcome) -> None:
+    names = stored.__struct_fields__
+    places = ", ".join(f"${number}" for number in range(1, len(names) + 1))
+    await connection.execute(
+        f"INSERT INTO pcs_outcomes ({', '.join(names)}) VALUES ({places})",
+        *(getattr(stored, name) for name in names),
+    )
 
 
 def every_call(store: DedupStore):
