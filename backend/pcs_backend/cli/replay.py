@@ -72,7 +72,8 @@ async def _settle_all(engine: Engine, results: Counter[str]) -> None:
                 results.update(batch)
                 progress.advance(bar, batch.total())
                 if batch["deferred"]:  # the store went down: what is left stays for the next time
-                    results["deferred"] = inbox.open_requests
+                    left = inbox.open_requests - settler.too_old - inbox.unreadable_requests
+                    results["deferred"] += left - batch["deferred"]
                     break
             results["too_old"] += settler.too_old
             results["unreadable"] += inbox.unreadable_requests

@@ -86,6 +86,7 @@ class MemoryStore:
         self._escalations: dict[Key, None] = {}
         self._conflicts: dict[str, dict[tuple[str, str], Conflict]] = {}
         self._syncing: dict[Key, asyncio.Future[None]] = {}
+        self._acking: set[Key] = set()
         self._in_flight: dict[object, int] = {}
         self.covered_sequence = 0
 
@@ -163,15 +164,25 @@ class MemoryStore:
         return list(islice(self._open_escalations(tenant), limit))
 
     async def ack_escalations(self, keys: Sequence[Key]) -> list[bool]:
-        """As `DedupStore.ack_escalations`."""
-        present = [key in self._escalations for key in keys]
-        known = [key for key, is_open in zip(keys, present, strict=True) if is_open]
-        if known:
-            with self._writing():
-                await self._journal.write_acks(known)
-                for key in known:
-                    self._escalations.pop(key, None)
-        return present
+        """As `DedupStore.ack_escalations`. On return it is in the WAL, synced."""
+        done = []
+        for key in keys:
+            is_open = (
+                key in self._escalations and key not in self._acking and self._unexpired(key) is not None
+            )
+            done.append(is_open)
+            if is_open:
+                self._acking.add(key)
+        acked = [key for key, is_open in zip(keys, done, strict=True) if is_open]
+        try:
+            if acked:
+                with self._writing():
+                    await self._journal.write_acks(acked)
+                    for key in acked:
+                        self._escalations.pop(key, None)
+        finally:
+            self._acking.difference_update(acked)
+        return done
 
     async def purge_expired(self) -> int:
         """As `DedupStore.purge_expired`."""
