@@ -1,0 +1,63 @@
+"""All signals of a window: leaves, compressibility, and the safe defaults."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+import zlib
+
+import numpy as np
+
+from pcs_agent.fallbacks import Fallback, is_degraded
+from pcs_agent.signals import SignalSettings, compute_signals
+
+SETTINGS = SignalSettings()
+EMPTY_ROOT = hashlib.sha256().hexdigest()
+
+
+def test_leaves_are_the_columns_in_order_as_little_endian_doubles() -> None:
+    first, second = struct.pack("<2d", 1.5, -2.0), struct.pack("<2d", 3.0, 0.25)
+    leaves = [hashlib.sha256(b"\0" + leaf).digest() for leaf in (first, second)]
+    signals = compute_signals(np.array([[1.5, -2.0], [3.0, 0.25]]), SETTINGS)
+    assert signals.merkle_root == hashlib.sha256(b"\1" + b"".join(leaves)).hexdigest()
+
+
+def test_leaves_do_not_depend_on_the_memory_layout() -> None:
+    events = np.random.default_rng(0).random((50, 3))
+    assert compute_signals(np.asfortranarray(events), SETTINGS) == compute_signals(events, SETTINGS)
+
+
+def test_compressibility_is_the_ratio_of_zlib_level_6() -> None:
+    events = np.tile(np.arange(4.0), (500, 1))
+    raw = events.astype("<f8").tobytes()
+    signals = compute_signals(events, SETTINGS)
+    assert signals.r == len(zlib.compress(raw, 6)) / len(raw)
+    assert signals.fallbacks == ()
+
+
+def test_leaves_that_grow_are_clamped_and_not_degraded() -> None:
+    signals = compute_signals(np.random.default_rng(1).random((2, 1)), SETTINGS)
+    assert (signals.r, signals.fallbacks) == (1.0, (Fallback.R_CLAMPED,))
+    assert not is_degraded(signals.fallbacks)
+
+
+def test_one_event_gets_the_safe_defaults_and_says_so() -> None:
+    signals = compute_signals(np.array([[1.0] * 40]), SETTINGS)
+    assert signals.n_j == {2: 1, 4: 1, 8: 1, 16: 1, 32: 1}
+    assert (signals.coh_star, signals.v_star) == (0.0, [])
+    assert signals.fallbacks == (Fallback.TOO_FEW_EVENTS,)
+    assert is_degraded(signals.fallbacks)
+    assert signals.r < 1
+
+
+def test_no_event_gets_the_root_of_the_empty_tree() -> None:
+    signals = compute_signals(np.empty((0, 1)), SETTINGS)
+    assert (signals.merkle_root, signals.r, signals.coh_star, signals.v_star) == (EMPTY_ROOT, 1.0, 0.0, [])
+
+
+def test_compression_in_chunks_equals_compression_at_once() -> None:
+    events = np.random.default_rng(2).integers(0, 9, (200_000, 2)).astype(np.float64)
+    raw = events.astype("<f8").tobytes()
+    assert len(raw) > 1 << 20
+    found = compute_signals(events, SignalSettings(directions=1)).r
+    assert abs(found - len(zlib.compress(raw, 6)) / len(raw)) < 1e-4
