@@ -18,9 +18,9 @@ from collections.abc import AsyncIterator, Callable
 import structlog
 from aiohttp import web
 
-from pcs_backend.config import Config
+from pcs_backend.config import ALLOWED, Config
 from pcs_backend.engine import Engine, Ports, run_until
-from pcs_backend.errors import BackendError, StoreUnavailableError
+from pcs_backend.errors import BackendError, ConfigError, StoreUnavailableError
 from pcs_backend.http.admin import SOCKET_NAME, AdminRoutes
 from pcs_backend.http.body import BodyReader
 from pcs_backend.http.openapi import build_openapi
@@ -94,6 +94,7 @@ class Service:
             runner = await self._listen(announce)
             stack.push_async_callback(runner.cleanup)
             await engine.open()
+            self._measure_disk()  # now, so that not even the first request is taken on a full disk
             admin = await stack.enter_async_context(self._administer())
             await self._first_contact()
             _log.info("ready", backlog=engine.inbox.open_requests, wal_bytes=engine.inbox.size_bytes)
@@ -132,7 +133,10 @@ class Service:
         runner = web.ServerRunner(ProblemServer(routes.handle), shutdown_timeout=settings.drain_timeout_s)
         await runner.setup()
         site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG_CONNECTIONS_MAX)
-        await site.start()
+        try:
+            await site.start()
+        except socket.gaierror:
+            raise ConfigError(f"HOST: found a name without an address; allowed: {ALLOWED['HOST']}") from None
         host, port = runner.addresses[0][:2]
         announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
         return runner
@@ -165,8 +169,11 @@ class Service:
 
     async def _watch_disk(self) -> None:
         while True:
-            self._free_bytes = self._ports.free_bytes(self._config.settings.data_dir)
             await self._ports.sleep(DISK_CHECK_INTERVAL_S)
+            self._measure_disk()
+
+    def _measure_disk(self) -> None:
+        self._free_bytes = self._ports.free_bytes(self._config.settings.data_dir)
 
     async def _keep_house(self) -> None:
         while True:
@@ -174,7 +181,8 @@ class Service:
             try:
                 await self._engine.save_snapshot()
                 await self._engine.retire()
-                await self._engine.store.purge_expired()
+                while await self._engine.store.purge_expired():  # as many go as came, however many these are
+                    await self._ports.sleep(0)
             except (BackendError, OSError) as error:
                 _log.warning("housekeeping failed; it is tried again", error=type(error).__name__)
 

@@ -45,7 +45,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         metrics_user: With `metrics_pass`, Basic Auth of `/metrics`.
         metrics_pass: See `metrics_user`.
         metrics_public: Whether `/metrics` may be open off loopback.
-        pcs_sign_alg: How records are signed; unset means `none`, on loopback only.
+        pcs_sign_alg: How records are signed; `none` on loopback only.
         allow_unsigned: Whether `none` may be used off loopback.
         pcs_hmac_key: An HMAC key.
         pcs_hmac_keys: More of them, comma-separated.
@@ -71,7 +71,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     metrics_user: str = ""
     metrics_pass: str = ""
     metrics_public: bool = False
-    pcs_sign_alg: Literal["none", "hmac", "ed25519"] | None = None
+    pcs_sign_alg: Literal["none", "hmac", "ed25519"] = "none"
     allow_unsigned: bool = False
     pcs_hmac_key: str = ""
     pcs_hmac_keys: str = ""
@@ -153,6 +153,9 @@ def load_config(environ: Mapping[str, str]) -> Config:
         ConfigError: A variable is malformed, or the settings together are not safe.
     """
     given = {name: environ[name] for name in Settings.__struct_encode_fields__ if environ.get(name)}
+    for name, value in given.items():
+        if not _is_utf8(value):
+            raise ConfigError(f"{name}: found bytes that are not UTF-8; allowed: {ALLOWED[name]}")
     try:
         settings = convert(given, Settings, ALLOWED, strict=False)
     except MalformedError as error:
@@ -175,6 +178,11 @@ def is_loopback(host: str) -> bool:
         return host == "localhost"
 
 
+def _is_utf8(value: str) -> bool:
+    """Whether a variable was UTF-8: of other bytes Python makes lone surrogates, which nothing can encode."""
+    return not any("\ud800" <= character <= "\udfff" for character in value)
+
+
 def _check_together(settings: Settings) -> None:
     if bool(settings.metrics_user) != bool(settings.metrics_pass):
         missing = "METRICS_PASS" if settings.metrics_user else "METRICS_USER"
@@ -182,7 +190,7 @@ def _check_together(settings: Settings) -> None:
             f"{missing}: found nothing; allowed: both METRICS_USER and METRICS_PASS, or neither"
         )
     if not is_loopback(settings.host):
-        if settings.pcs_sign_alg in {None, "none"} and not settings.allow_unsigned:
+        if settings.pcs_sign_alg == "none" and not settings.allow_unsigned:
             raise ConfigError(
                 "PCS_SIGN_ALG: found none while HOST is not loopback; allowed: hmac or ed25519, or ALLOW_UNSIGNED=true"
             )
@@ -208,7 +216,7 @@ def _unfit(name: str, value: str) -> str:
 
 
 def _load_keys(settings: Settings, warnings: list[str]) -> list[VerificationKey]:
-    match SigningAlgorithm(settings.pcs_sign_alg or "none"):
+    match SigningAlgorithm(settings.pcs_sign_alg):
         case SigningAlgorithm.NONE:
             warnings.append("PCS_SIGN_ALG is none: any record is believed to be from whom it says")
             return []

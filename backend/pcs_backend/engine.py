@@ -27,7 +27,7 @@ from pcs_backend.dedup.postgres_store import PostgresStore
 from pcs_backend.dedup.redis_store import RedisStore
 from pcs_backend.dedup.store import DedupStore
 from pcs_backend.effects.metrics import Metrics
-from pcs_backend.errors import BackendError, DataError
+from pcs_backend.errors import BackendError, ConfigError, DataError
 from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.offload import ThreadOffload
 from pcs_backend.pipeline import Pipeline
@@ -137,12 +137,19 @@ class Engine:
 
         Raises:
             WalError: Another process owns the folder.
+            ConfigError: The folder cannot be used.
             DataError: Starting would forget what was answered.
             OSError: The disk refused.
         """
         files = self._ports.files
-        files.make_folder(self._data_dir)
-        self._lock = files.lock(self._data_dir)
+        try:
+            files.make_folder(self._data_dir)
+            self._lock = files.lock(self._data_dir)
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise ConfigError(
+                f"DATA_DIR: found a path that cannot be used ({reason}); allowed: a folder"
+            ) from None
         problem = None
         if self._memory is not None:
             files.make_folder(os.path.dirname(self._snapshot_path))
@@ -208,12 +215,19 @@ class Engine:
             _log.info("old segments were removed", count=removed)
 
     async def finish_writing(self) -> None:
-        """Close the logs to new frames, and wait until what was given to them is on disk."""
+        """Close the logs to new frames, and wait until what was given to them is on disk.
+
+        Raises:
+            BackendError: It was not within the time of a stop.
+        """
         for inbox in self.inboxes:
             inbox.stop()
-        async with asyncio.timeout(self._config.settings.drain_timeout_s):
-            for inbox in self.inboxes:
-                await inbox.finished.wait()
+        try:
+            async with asyncio.timeout(self._config.settings.drain_timeout_s):
+                for inbox in self.inboxes:
+                    await inbox.finished.wait()
+        except TimeoutError:
+            raise BackendError("the disk did not take the last frames of the log in time") from None
 
     async def close(self) -> None:
         """Give everything back, after the tasks ended. Safe after a failed `open`."""

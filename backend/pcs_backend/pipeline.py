@@ -136,6 +136,8 @@ class Pipeline:
         except Exception as error:  # noqa: BLE001 - a defect must not lose a request that is on disk
             # Neither message nor arguments of an unforeseen exception are known to be free of payload.
             _log.error("judging failed", error=type(error).__name__, place=_place_of(error))
+            if len(received) > 1:  # one of them did it; apart, it does not keep the others from their outcome
+                return [reply for each in received for reply in await self.judge([each])]
             detail = "the request is kept and will be judged later"
         self._inbox.defer([each.sequence for each in received])
         return [unavailable_reply(detail)] * len(received)

@@ -72,7 +72,8 @@ class Settler:
         """Wait for deferred requests and judge up to `BATCH_REQUESTS_MAX`.
 
         Returns:
-            How many were `accepted`, `escalated`, `replayed`, `refused`, `deferred` again, or `too_old`.
+            How many were `accepted`, `escalated`, `replayed`, `refused` or `deferred` again. Those too old are counted
+            in `too_old` alone.
         """
         received = self._young_enough(await self._inbox.take_deferred(BATCH_REQUESTS_MAX))
         results: Counter[str] = Counter()
