@@ -1,0 +1,350 @@
+"""The outbox over the write-ahead log: append, acknowledge, bury, redrive, compact.
+
+Guarantees
+    - When `append`, `ack`, `bury` or `redrive` returns, the change is on disk. A crash before leaves the state before;
+      a record whose acknowledgement was lost is sent again, and the backend answers it as a duplicate.
+    - A pending record or dead letter is never lost: compaction writes it again, synced, before the old segment goes.
+    - One pcs_id is pending at most once.
+
+Memory holds one `Entry` per record that is pending, dead or was delivered within the retention; the bytes stay on disk.
+Calls may come from any thread, one at a time takes effect.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, TypeVar
+
+import msgspec
+
+from pcs_agent.outbox.entry import (
+    ACK_KIND,
+    DEAD_KIND,
+    ENTRY_KIND,
+    REASON_CHARACTERS_MAX,
+    REDRIVE_KIND,
+    AckEnvelope,
+    Burial,
+    DeadEnvelope,
+    Entry,
+    EntryEnvelope,
+    RedriveEnvelope,
+    State,
+    Verdict,
+)
+from pcs_core.identity import PcsId
+from pcs_core.ports import RandomBytes, WallClock
+from pcs_core.record import Record, encode_record
+from pcs_core.wal import Damage, Files, Frame, Ledger, NewFrame, Position, Wal
+
+T = TypeVar("T")
+
+SEGMENT_BYTES = 1 << 20
+"""Small, so that delivered records leave the disk soon after their retention: some 500 records a segment."""
+
+SEGMENT_BYTES_SEALING = 1
+"""For an explicit compaction: every commit seals the segment before it, so that the newest can be compacted too."""
+
+CARRY_BYTES_MAX = 4 << 20
+"""Live entries written again in one commit."""
+
+DAY_S = 86_400.0
+
+# An entry keeps its segment by being open, not by its age: what counts is when it was delivered.
+_AGELESS = float("-inf")
+
+
+class Compaction(NamedTuple):
+    """What a compaction did.
+
+    Attributes:
+        segments: Segments removed.
+        carried: Live entries that were written again.
+        freed_bytes: Size of the log before, less that after.
+    """
+
+    segments: int
+    carried: int
+    freed_bytes: int
+
+
+class Outbox:
+    """The outbox of one folder, locked while it is open."""
+
+    def __init__(
+        self,
+        folder: str,
+        files: Files,
+        *,
+        clock: WallClock,
+        random_bytes: RandomBytes,
+        retention_days: float,
+        segment_bytes: int = SEGMENT_BYTES,
+    ) -> None:
+        """Name the outbox; `open` reads it."""
+        self._wal = Wal(folder, files, random_bytes, segment_bytes=segment_bytes)
+        self._clock = clock
+        self._retention_s = retention_days * DAY_S
+        self._entries: dict[int, Entry] = {}
+        self._by_pcs_id: dict[PcsId, Entry] = {}
+        self._ledger = Ledger()
+        self._newest_ack_s: dict[int, float] = {}
+        self._segment_bytes = segment_bytes
+        self._guard = threading.Lock()
+        self.unreadable_frames = 0
+
+    def open(self) -> None:
+        """Lock the folder and read what is in it; a torn tail is kept aside and cut off.
+
+        Raises:
+            WalLockedError: Another process owns the folder.
+            OSError: The disk refused.
+        """
+        try:
+            self._wal.open(self._replay)
+        except BaseException:
+            self._wal.close()
+            raise
+        self._forget_expired()
+
+    def close(self) -> None:
+        """Give the folder back."""
+        self._wal.close()
+
+    @property
+    def damages(self) -> list[Damage]:
+        """What the log found damaged at opening."""
+        return self._wal.damages
+
+    @property
+    def torn_bytes(self) -> int:
+        """Bytes of a torn tail that were cut off at opening."""
+        return self._wal.torn_bytes
+
+    def entries(self, state: State) -> list[Entry]:
+        """Return the entries in a state, oldest first."""
+        with self._guard:
+            return sorted(
+                (entry for entry in self._entries.values() if entry.state is state), key=lambda entry: entry.seq
+            )
+
+    def entry(self, seq: int) -> Entry:
+        """Return the entry with that `outbox_seq`, which must be pending, dead or freshly delivered."""
+        with self._guard:
+            return self._entries[seq]
+
+    def find(self, pcs_id: PcsId) -> Entry | None:
+        """Return the newest entry of that record, if it is pending, dead or was delivered within the retention."""
+        with self._guard:
+            return self._by_pcs_id.get(pcs_id)
+
+    def append(self, records: Sequence[Record]) -> list[Entry]:
+        """Append signed records. On return they are on disk, each with its `ft.outbox_seq`.
+
+        A dead letter of the same pcs_id is replaced. The caller has checked that none is pending.
+
+        Raises:
+            WalFailedError: The disk refused; nothing was appended.
+        """
+        now_s = self._clock()
+        with self._guard:
+            first = self._wal.next_sequence
+            frames, envelopes = [], []
+            for seq, record in enumerate(records, start=first):
+                known = self._by_pcs_id.get(record.pcs_id)
+                replaces = known.seq if known is not None and known.state is State.DEAD else None
+                envelope = EntryEnvelope(seq, record.pcs_id, now_s, replaces)
+                numbered = msgspec.structs.replace(
+                    record, ft=msgspec.structs.replace(record.ft, outbox_seq=seq)
+                )
+                frames.append(NewFrame(ENTRY_KIND, msgspec.json.encode(envelope), encode_record(numbered)))
+                envelopes.append(envelope)
+            positions = self._wal.commit(frames)
+            return [
+                self._note_entry(envelope, position)
+                for envelope, position in zip(envelopes, positions, strict=True)
+            ]
+
+    def read(self, seq: int) -> bytes:
+        """Return a record as appended.
+
+        Raises:
+            WalError: Its bytes are damaged.
+        """
+        with self._guard:  # so that no compaction moves it meanwhile
+            return self._wal.read(self._entries[seq].position).payload
+
+    def ack(self, seq: int, verdict: Verdict) -> None:
+        """Note the backend's answer. On return it is on disk."""
+        envelope = AckEnvelope(seq, self._clock(), verdict)
+        with self._guard:
+            position = self._commit(ACK_KIND, envelope)
+            self._apply_ack(envelope, position)
+
+    def bury(self, seq: int, reason: str) -> None:
+        """Make a pending entry a dead letter. On return that is on disk."""
+        envelope = DeadEnvelope(seq, self._clock(), reason[:REASON_CHARACTERS_MAX])
+        with self._guard:
+            self._commit(DEAD_KIND, envelope)
+            self._apply_dead(envelope)
+
+    def redrive(self, seqs: Iterable[int]) -> None:
+        """Make dead letters pending again. On return that is on disk."""
+        with self._guard:
+            for seq in seqs:
+                envelope = RedriveEnvelope(seq, self._clock())
+                self._commit(REDRIVE_KIND, envelope)
+                self._apply_redrive(envelope)
+
+    def compact(self, *, seal: bool = False) -> Compaction:
+        """Remove segments whose delivered records have passed the retention, oldest first.
+
+        What is still pending or dead in them is written again and synced before the segment goes (lesson L20); a
+        crash in between leaves both copies, and the later one counts.
+
+        Args:
+            seal: Compact the newest segment too, and whatever share of the bytes is live. Without it, only as many
+                sealed segments as are for the most part dead weight, so that a backlog is not copied at every run.
+        """
+        with self._guard:
+            before_bytes, cutoff_s = self._wal.size_bytes, self._clock() - self._retention_s
+            if seal:
+                self._wal.commit([])  # with SEGMENT_BYTES_SEALING this begins a new segment
+            carried = 0
+            removable = self._ripe_segments(cutoff_s, everything=seal)
+            live = [entry for entry in self._live_entries() if entry.position.segment in removable]
+            for batch in _split(live, CARRY_BYTES_MAX):
+                self._carry(batch)
+                carried += len(batch)
+            retired = [
+                segment
+                for segment in self._ledger.retirable(self._wal.sealed_segments, cutoff_s)
+                if segment in removable
+            ]
+            for segment in retired:
+                self._wal.remove_oldest(segment)
+                self._ledger.forget(segment)
+                self._newest_ack_s.pop(segment, None)
+            self._forget_expired()
+            return Compaction(len(retired), carried, before_bytes - self._wal.size_bytes)
+
+    def _ripe_segments(self, cutoff_s: float, *, everything: bool) -> set[int]:
+        """Return the oldest sealed segments that are worth compacting now."""
+        live_bytes: dict[int, int] = {}
+        for entry in self._live_entries():
+            segment = entry.position.segment
+            live_bytes[segment] = live_bytes.get(segment, 0) + entry.position.size_bytes
+        ripe: list[int] = []
+        chosen = live_total = 0
+        for segment in self._wal.sealed_segments:
+            if self._newest_ack_s.get(segment, float("-inf")) >= cutoff_s:
+                break
+            ripe.append(segment)
+            live_total += live_bytes.get(segment, 0)
+            if everything or live_total * 2 <= len(ripe) * self._segment_bytes:
+                chosen = len(ripe)
+        return set(ripe[:chosen])
+
+    def _carry(self, entries: Sequence[Entry]) -> None:
+        """Write live entries again, whole state in one frame each. On return they are on disk."""
+        frames = []
+        for entry in entries:
+            burial = Burial(entry.changed_s, entry.reason) if entry.state is State.DEAD else None
+            envelope = EntryEnvelope(entry.seq, entry.pcs_id, entry.time_s, burial=burial)
+            payload = self._wal.read(entry.position).payload
+            frames.append(NewFrame(ENTRY_KIND, msgspec.json.encode(envelope), payload))
+        for entry, position in zip(entries, self._wal.commit(frames), strict=True):
+            self._ledger.close(entry.position.sequence)
+            entry.position = position
+            self._ledger.open(position.sequence, position, _AGELESS)
+
+    def _live_entries(self) -> list[Entry]:
+        return [entry for entry in self._entries.values() if entry.state is not State.ACKED]
+
+    def _commit(self, kind: int, envelope: msgspec.Struct) -> Position:
+        return self._wal.commit([NewFrame(kind, msgspec.json.encode(envelope))])[0]
+
+    def _replay(self, position: Position, frame: Frame) -> None:
+        match frame.kind:
+            case kind if kind == ENTRY_KIND:
+                if (entry := self._decode(frame, EntryEnvelope)) is not None:
+                    self._note_entry(entry, position)
+            case kind if kind == ACK_KIND:
+                if (ack := self._decode(frame, AckEnvelope)) is not None:
+                    self._apply_ack(ack, position)
+            case kind if kind == DEAD_KIND:
+                if (dead := self._decode(frame, DeadEnvelope)) is not None:
+                    self._apply_dead(dead)
+            case kind if kind == REDRIVE_KIND:
+                if (redrive := self._decode(frame, RedriveEnvelope)) is not None:
+                    self._apply_redrive(redrive)
+            case _:
+                self.unreadable_frames += 1
+
+    def _decode(self, frame: Frame, kind: type[T]) -> T | None:
+        try:
+            return msgspec.json.decode(frame.envelope, type=kind)
+        except msgspec.DecodeError:
+            self.unreadable_frames += 1
+            return None
+
+    def _note_entry(self, envelope: EntryEnvelope, position: Position) -> Entry:
+        pcs_id = PcsId(envelope.pcs_id)
+        for seq in (envelope.seq, envelope.replaces):
+            if seq is not None and (old := self._entries.pop(seq, None)) is not None:
+                self._ledger.close(old.position.sequence)
+        entry = Entry(envelope.seq, pcs_id, envelope.time_s, position, changed_s=envelope.time_s)
+        if envelope.burial is not None:
+            entry.state, entry.verdict = State.DEAD, Verdict.DEAD
+            entry.changed_s, entry.reason = envelope.burial.time_s, envelope.burial.reason
+        self._entries[entry.seq] = entry
+        self._by_pcs_id[pcs_id] = entry
+        self._ledger.open(position.sequence, position, _AGELESS)
+        return entry
+
+    def _apply_ack(self, envelope: AckEnvelope, position: Position) -> None:
+        entry = self._entries.get(envelope.seq)
+        if entry is None:
+            return
+        entry.state, entry.verdict, entry.reason = State.ACKED, envelope.verdict, ""
+        entry.changed_s = envelope.time_s
+        self._ledger.close(entry.position.sequence)
+        # Entry and acknowledgement stay for the retention, wherever they stand.
+        for segment in (entry.position.segment, position.segment):
+            self._ledger.note_time(segment, envelope.time_s)
+            self._newest_ack_s[segment] = max(envelope.time_s, self._newest_ack_s.get(segment, 0.0))
+
+    def _apply_dead(self, envelope: DeadEnvelope) -> None:
+        entry = self._entries.get(envelope.seq)
+        if entry is not None and entry.state is State.PENDING:
+            entry.state, entry.verdict = State.DEAD, Verdict.DEAD
+            entry.changed_s, entry.reason = envelope.time_s, envelope.reason
+
+    def _apply_redrive(self, envelope: RedriveEnvelope) -> None:
+        entry = self._entries.get(envelope.seq)
+        if entry is not None and entry.state is State.DEAD:
+            entry.state, entry.verdict = State.PENDING, Verdict.PENDING
+            entry.changed_s, entry.reason = envelope.time_s, ""
+
+    def _forget_expired(self) -> None:
+        """Drop delivered records older than the retention from memory; their bytes go with their segment."""
+        cutoff_s = self._clock() - self._retention_s
+        for entry in list(self._entries.values()):
+            if entry.state is State.ACKED and entry.changed_s < cutoff_s:
+                del self._entries[entry.seq]
+                if self._by_pcs_id.get(entry.pcs_id) is entry:
+                    del self._by_pcs_id[entry.pcs_id]
+
+
+def _split(entries: Sequence[Entry], bytes_max: int) -> list[list[Entry]]:
+    """Return the entries in runs of bounded size."""
+    runs: list[list[Entry]] = []
+    size_bytes = 0
+    for entry in entries:
+        if not runs or size_bytes + entry.position.size_bytes > bytes_max:
+            runs.append([])
+            size_bytes = 0
+        runs[-1].append(entry)
+        size_bytes += entry.position.size_bytes
+    return runs
