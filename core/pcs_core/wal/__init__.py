@@ -2,7 +2,8 @@
 
 On disk
     A log is a folder, mode 0700, of segments named by the first sequence number they may hold, `%020d.wal`, and a
-    folder `aside` of bytes that were cut off a torn tail. A segment is a header and frames:
+    folder `aside` of bytes that were cut off a torn tail, named by segment, offset and the sequence number that the log
+    went on with. A segment is a header and frames:
 
     ======  =====  ==========================================================================
     header  bytes

@@ -137,3 +137,21 @@ def decode_segment_header(data: bytes) -> tuple[bytes, int] | None:
     if magic != SEGMENT_MAGIC or google_crc32c.value(data[: _SEGMENT.size]) != crc:
         return None
     return bytes(salt), int(first_sequence)
+
+
+def recover_salt(data: bytes) -> bytes | None:
+    """Return the salt of a segment whose header is damaged in one byte, or `None`.
+
+    Without it no frame of a log of one segment could be read. The first frame's header tells the right one: it holds
+    under the salt as it stands, or with one of its bytes changed.
+    """
+    start = len(SEGMENT_MAGIC)
+    found = data[start : start + SALT_BYTES]
+    if len(data) < SEGMENT_HEADER_BYTES + HEADER_BYTES:
+        return None
+    for position in range(SALT_BYTES):
+        for byte in (found[position], *range(256)):
+            salt = found[:position] + bytes((byte,)) + found[position + 1 :]
+            if decode_header(data, SEGMENT_HEADER_BYTES, salt) is not None:
+                return salt
+    return None

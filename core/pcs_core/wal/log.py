@@ -14,6 +14,7 @@ from pcs_core.errors import WalError, WalFailedError
 from pcs_core.ports import RandomBytes
 from pcs_core.wal.files import Files
 from pcs_core.wal.frame import (
+    HEADER_BYTES,
     SALT_BYTES,
     SEGMENT_HEADER_BYTES,
     Frame,
@@ -24,6 +25,7 @@ from pcs_core.wal.frame import (
     encode_frame,
     encode_seal,
     encode_segment_header,
+    recover_salt,
 )
 from pcs_core.wal.scan import Damage, SegmentScan
 
@@ -33,6 +35,8 @@ SEGMENT_BYTES = 64 * 1024 * 1024
 _SUFFIX = ".wal"
 _NAME = re.compile(r"\d{20}" + re.escape(_SUFFIX), re.ASCII)
 _ASIDE = "aside"
+# Segment, offset, and the next sequence number when the bytes were cut, which would otherwise be forgotten with them.
+_ASIDE_NAME = re.compile(_NAME.pattern + r"\.\d+\.(?P<next>\d+)", re.ASCII)
 
 
 class Position(NamedTuple):
@@ -101,6 +105,9 @@ class Wal:
         self._lock = self._files.lock(self._folder)
         names = [name for name in self._files.list_names(self._folder) if _NAME.fullmatch(name)]
         self._salt = self._find_salt(names)
+        for kept in self._files.list_names(os.path.join(self._folder, _ASIDE)):
+            if match := _ASIDE_NAME.fullmatch(kept):
+                self._next_sequence = max(self._next_sequence, int(match["next"]))
         last_is_whole = False
         for name in names:
             last_is_whole = self._read_segment(name, visit, is_last=name == names[-1])
@@ -131,6 +138,11 @@ class Wal:
     def size_bytes(self) -> int:
         """Bytes of all segments."""
         return sum(list(self._sealed_bytes.values())) + self._size_bytes  # a copy: another thread may rotate
+
+    @property
+    def first_segment(self) -> int:
+        """The oldest segment; 1 as long as nothing was removed."""
+        return self._segments[0]
 
     @property
     def sealed_segments(self) -> list[int]:
@@ -256,11 +268,16 @@ class Wal:
         self._synced_sequence = self._last_good_sequence
 
     def _find_salt(self, names: Sequence[str]) -> bytes:
-        for name in names:
-            header = self._files.read_range(os.path.join(self._folder, name), 0, SEGMENT_HEADER_BYTES)
-            decoded = decode_segment_header(header)
-            if decoded is not None:
+        starts = [
+            self._files.read_range(os.path.join(self._folder, name), 0, SEGMENT_HEADER_BYTES + HEADER_BYTES)
+            for name in names
+        ]
+        for start in starts:
+            if decoded := decode_segment_header(start):
                 return decoded[0]
+        for start in starts:
+            if salt := recover_salt(start):
+                return salt
         return self._random_bytes(SALT_BYTES)
 
     def _read_segment(self, name: str, visit: Visitor, *, is_last: bool) -> bool:
@@ -276,28 +293,35 @@ class Wal:
         scan = SegmentScan(name, data, self._salt, first)
         for found in scan:
             visit(Position(found.frame.sequence, first, found.offset, found.size_bytes), found.frame)
-        self._next_sequence = max(self._next_sequence, first, scan.sequence_floor() + 1)
+        used = self._next_sequence - 1 if is_last else 0
+        self._next_sequence = max(self._next_sequence, first, scan.sequence_floor(used) + 1)
         self._last_good_sequence = scan.sequence_max
         self._segments.append(first)
         if scan.tail_bytes and (not is_last or scan.sealed or scan.damages):
             scan.damages.append(Damage(name, scan.valid_bytes, scan.tail_bytes, "frames"))
+        if not is_last and not scan.sealed and not scan.damages:
+            # Only a seal or damage ends a segment: this one has lost its end, just between two frames.
+            scan.damages.append(Damage(name, scan.valid_bytes, 0, "frames missing at the end, the seal too"))
         self.damages += scan.damages
         if not is_last or scan.sealed or scan.damages:
             self._sealed_bytes[first] = len(data)
+            if is_last:
+                self._sync_segment(path)  # its writer may have died before its sync
             return False
         if scan.tail_bytes:
-            self._cut_tail(name, path, data, scan.valid_bytes)
+            # On disk in their new place before they are cut off here.
+            self._keep_aside(name, scan.valid_bytes, data[scan.valid_bytes :])
+            self._sync_segment(path, cut_to_bytes=scan.valid_bytes)
+            self.torn_bytes = scan.tail_bytes
         self._size_bytes = scan.valid_bytes
         self._count, self._chain = scan.count, scan.chain
         return True
 
-    def _cut_tail(self, name: str, path: str, data: bytes, valid_bytes: int) -> None:
-        """Keep the tail aside, on disk, and only then cut it off."""
-        self._keep_aside(name, valid_bytes, data[valid_bytes:])
-        self.torn_bytes = len(data) - valid_bytes
+    def _sync_segment(self, path: str, cut_to_bytes: int | None = None) -> None:
         handle = self._files.open_append(path)
         try:
-            self._files.truncate(handle, valid_bytes)
+            if cut_to_bytes is not None:
+                self._files.truncate(handle, cut_to_bytes)
             self._files.sync_data(handle)
         finally:
             self._files.close(handle)
@@ -306,7 +330,7 @@ class Wal:
         if data:
             aside = os.path.join(self._folder, _ASIDE)
             self._files.make_folder(aside)
-            self._files.replace(os.path.join(aside, f"{name}.{offset}"), [data])
+            self._files.replace(os.path.join(aside, f"{name}.{offset}.{self._next_sequence}"), [data])
 
     def _path(self, segment: int) -> str:
         return os.path.join(self._folder, _segment_name(segment))

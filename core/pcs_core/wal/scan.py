@@ -65,8 +65,12 @@ class SegmentScan:
         self.count = 0
         self.chain = 0
         self.sealed = False
-        if decode_segment_header(data) is None:
+        header = decode_segment_header(data)
+        if header is None:
             self.damages.append(Damage(name, 0, self.valid_bytes, "segment header"))
+        elif header[1] != first_sequence:
+            self.damages.append(Damage(name, 0, self.valid_bytes, "segment header of another segment"))
+            self.sequence_max = min(header[1], first_sequence) - 1
 
     def __iter__(self) -> Iterator[Found]:
         offset = self.valid_bytes
@@ -97,9 +101,13 @@ class SegmentScan:
         """Bytes after the last good frame."""
         return len(self._data) - self.valid_bytes
 
-    def sequence_floor(self) -> int:
-        """Return the highest sequence number that any byte of the segment, the tail's included, may have used."""
-        highest = self.sequence_max
+    def sequence_floor(self, used: int = 0) -> int:
+        """Return the highest sequence number that any byte of the segment, the tail's included, may have used.
+
+        Args:
+            used: Highest number known to be used before the tail was written.
+        """
+        highest = max(self.sequence_max, used)
         offset = self._data.find(FRAME_MAGIC, self.valid_bytes)
         while offset != -1:
             header = decode_header(self._data, offset, self._salt)
