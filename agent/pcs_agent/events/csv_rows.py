@@ -46,7 +46,7 @@ class CsvSource:
         """Not known before reading."""
         return None
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self, rows_max: int) -> Iterator[Batch]:
         """As `EventSource.batches`."""
         rows = self._iter_rows()
         first = next(rows, None)
@@ -60,7 +60,7 @@ class CsvSource:
                 self._choose(header, self._columns)
             return
         layout = self._lay_out(header, first)
-        size = batch_rows(len(layout.positions))
+        size = batch_rows(len(layout.positions), rows_max)
         numbers, lines = [first[0]], [first[1]]
         for number, cells in rows:
             numbers.append(number)

@@ -35,7 +35,7 @@ class JsonLinesSource:
         """Not known before reading."""
         return None
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self, rows_max: int) -> Iterator[Batch]:
         """As `EventSource.batches`."""
         keys: list[str] | None = None
         width: int | None = None
@@ -46,7 +46,7 @@ class JsonLinesSource:
                 keys, width = self._lay_out(number, document)
             rows.append(self._take(number, document, keys, width))
             numbers.append(number)
-            if len(rows) >= batch_rows(len(keys)):
+            if len(rows) >= batch_rows(len(keys), rows_max):
                 yield self._to_array(numbers, rows, keys)
                 numbers, rows = [], []
         if keys is not None and rows:

@@ -61,13 +61,13 @@ class NumpySource:
         """The header tells."""
         return self._header.rows
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self, rows_max: int) -> Iterator[Batch]:
         """As `EventSource.batches`."""
         if math.prod(self._header.shape) == 0:
             return
         labels = [repr(str(position)) for position in self._positions]
         first_row = 1
-        for part in self._parts():
+        for part in self._parts(rows_max):
             table = part.reshape(len(part), self._header.columns)
             with np.errstate(
                 over="ignore"
@@ -77,9 +77,9 @@ class NumpySource:
             yield batch
             first_row += len(batch)
 
-    def _parts(self) -> Iterator[npt.NDArray[np.generic]]:
+    def _parts(self, rows_max: int) -> Iterator[npt.NDArray[np.generic]]:
         header = self._header
-        size = batch_rows(header.columns)
+        size = batch_rows(header.columns, rows_max)
         if self._path is not None:
             try:
                 array = np.load(self._path, mmap_mode="r", allow_pickle=False)

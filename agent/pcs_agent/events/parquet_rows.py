@@ -59,11 +59,13 @@ class ParquetSource:
         """The footer tells."""
         return int(self._parquet.metadata.num_rows)
 
-    def batches(self) -> Iterator[Batch]:
+    def batches(self, rows_max: int) -> Iterator[Batch]:
         """As `EventSource.batches`."""
         first_row = 1
         labels = [_label(column) for column in self._columns]
-        batches = self._parquet.iter_batches(batch_size=batch_rows(len(self._columns)), columns=self._columns)
+        batches = self._parquet.iter_batches(
+            batch_size=batch_rows(len(self._columns), rows_max), columns=self._columns
+        )
         while (record_batch := self._next(batches, first_row)) is not None:
             batch: Batch = np.empty((record_batch.num_rows, len(self._columns)), dtype=np.float64)
             for position, column in enumerate(self._columns):

@@ -35,17 +35,20 @@ class EventSource(Protocol):
     def count(self) -> int | None:
         """Number of events if that is known without reading them."""
 
-    def batches(self) -> Iterator[Batch]:
-        """Yield the events in bounded batches.
+    def batches(self, rows_max: int) -> Iterator[Batch]:
+        """Yield the events in bounded batches, each as soon as it is full.
+
+        Args:
+            rows_max: No batch has more rows; a window's worth, so that no full window waits for a batch.
 
         Raises:
             InputError: The input is not what its format promises; names file, row and column.
         """
 
 
-def batch_rows(columns: int) -> int:
-    """Return how many rows of so many columns make a batch."""
-    return max(1, BATCH_VALUES_MAX // columns)
+def batch_rows(columns: int, rows_max: int) -> int:
+    """Return how many rows of so many columns make a batch of up to `rows_max` rows."""
+    return max(1, min(rows_max, BATCH_VALUES_MAX // columns))
 
 
 def require_columns(name: str, columns: int) -> None:

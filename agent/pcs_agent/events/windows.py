@@ -41,7 +41,7 @@ def iter_windows(sources: Sequence[EventSource], window_rows: int | None) -> Ite
     """
     parts: list[Batch] = []
     held = number = 0
-    for batch in _iter_batches(sources):
+    for batch in _iter_batches(sources, window_rows or WINDOW_EVENTS_MAX):
         rest = batch
         while window_rows is not None and held + len(rest) >= window_rows:
             taken = window_rows - held
@@ -67,10 +67,10 @@ def count_windows(sources: Sequence[EventSource], window_rows: int | None) -> in
     return -(-sum(known) // window_rows) if len(known) == len(counts) else None
 
 
-def _iter_batches(sources: Sequence[EventSource]) -> Iterator[Batch]:
+def _iter_batches(sources: Sequence[EventSource], rows_max: int) -> Iterator[Batch]:
     columns: int | None = None
     for source in sources:
-        for batch in source.batches():
+        for batch in source.batches(rows_max):
             if columns is None:
                 columns = batch.shape[1]
             elif batch.shape[1] != columns:

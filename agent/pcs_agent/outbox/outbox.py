@@ -126,7 +126,8 @@ class Outbox:
         """Return the entries in a state, oldest first."""
         with self._guard:
             return sorted(
-                (entry for entry in self._entries.values() if entry.state is state), key=lambda entry: entry.seq
+                (entry for entry in self._entries.values() if entry.state is state),
+                key=lambda entry: entry.seq,
             )
 
     def entry(self, seq: int) -> Entry:

@@ -1,0 +1,299 @@
+"""The courier against a real HTTP server, in time that only sleeping advances."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Iterable
+from typing import Any, NamedTuple
+
+import pytest
+from aiohttp import web
+
+from pcs_agent.deliver import Courier, Settlement
+from pcs_agent.deliver.courier import FLIGHTS_MAX
+from pcs_agent.deliver.offload import ThreadOffload
+from pcs_agent.deliver.transport import open_transport
+from pcs_agent.outbox import Outbox, State, Verdict
+from pcs_core.record import Record, decode_record
+from pcs_core.signing import HmacKey, RecordVerifier, sign_record
+
+
+class Delivered(NamedTuple):
+    courier: Courier
+    settlements: list[Settlement]
+
+    def verdicts(self) -> dict[int, Verdict]:
+        return {
+            settled.record.epoch: settled.verdict
+            for settled in self.settlements
+            if settled.record is not None
+        }
+
+
+class Bench:
+    """An outbox, a clock and a courier over them."""
+
+    def __init__(self, outbox: Outbox, fake_time: Any, make_record: Callable[[int], Record]) -> None:
+        self.outbox = outbox
+        self.time = fake_time
+        self.make_record = make_record
+
+    def fill(self, count: int) -> list[Record]:
+        records = [self.make_record(epoch) for epoch in range(count)]
+        self.outbox.append(records)
+        return records
+
+    def courier(self, transport: Any, settlements: list[Settlement], **changes: Any) -> Courier:
+        settings = {"deadline_s": 900.0} | changes
+        return Courier(
+            self.outbox,
+            transport,
+            offload=ThreadOffload(),
+            clock=self.time.clock,
+            monotonic=self.time.monotonic,
+            sleep=self.time.sleep,
+            random=lambda: 0.5,
+            settled=settlements.append,
+            **settings,
+        )
+
+    async def deliver(self, endpoint: str, more: Iterable[Record] = (), **changes: Any) -> Delivered:
+        """Deliver all that is pending, and then, once delivery has paused, `more`."""
+        settlements: list[Settlement] = []
+        async with open_transport(endpoint, connections_max=FLIGHTS_MAX) as transport:
+            courier = self.courier(transport, settlements, **changes)
+            for entry in self.outbox.entries(State.PENDING):
+                courier.add(entry.seq)
+            running = asyncio.create_task(courier.run())
+            for record in more:
+                while courier.paused is None:
+                    await asyncio.sleep(0)
+                courier.add(self.outbox.append([record])[0].seq)
+            courier.finish()
+            await running
+        return Delivered(courier, settlements)
+
+
+@pytest.fixture
+def bench(open_outbox: Callable[..., Outbox], fake_time: Any, make_record: Callable[[int], Record]) -> Bench:
+    return Bench(open_outbox(), fake_time, make_record)
+
+
+def receipt(document: dict[str, Any]) -> web.Response:
+    body = {"pcs_id": document["pcs_id"], "accepted": True, "escalated": False, "reasons": []}
+    return web.json_response(body)
+
+
+def answer_with(*statuses: int, **headers: str) -> Callable[[dict[str, Any], int], web.StreamResponse]:
+    """Answer these statuses in turn, then accept."""
+
+    def answer(document: dict[str, Any], before: int) -> web.StreamResponse:
+        if before < len(statuses):
+            return web.Response(status=statuses[before], headers=headers)
+        return receipt(document)
+
+    return answer
+
+
+async def test_what_is_taken_is_acknowledged(bench: Bench, backend: Any) -> None:
+    bench.fill(20)
+    done = await bench.deliver(backend.endpoint)
+    assert done.verdicts() == dict.fromkeys(range(20), Verdict.ACCEPTED)
+    assert len(backend.received) == 20
+    assert len(bench.outbox.entries(State.ACKED)) == 20
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 503])
+async def test_transient_statuses_are_retried(bench: Bench, backend: Any, status: int) -> None:
+    """Lesson L16: 429 is not fatal."""
+    bench.fill(1)
+    backend.answer = answer_with(status, status)
+    done = await bench.deliver(backend.endpoint)
+    assert done.verdicts() == {0: Verdict.ACCEPTED}
+    assert [document["attempt"] for document in backend.received] == [1, 2, 3]
+    assert bench.time.slept_s == pytest.approx([0.25, 0.5])
+
+
+@pytest.mark.parametrize("wait", ["17", "Tue, 14 Nov 2023 22:13:37 GMT"])
+async def test_retry_after_is_obeyed(bench: Bench, backend: Any, wait: str) -> None:
+    """Lesson L16. The date is 17 s after the start of the test's clock, by which the backend's `Date` is told too."""
+    bench.fill(1)
+    backend.answer = answer_with(429, **{"Retry-After": wait, "Date": "Tue, 14 Nov 2023 22:13:20 GMT"})
+    await bench.deliver(backend.endpoint)
+    assert bench.time.slept_s == [pytest.approx(17, abs=0.5)]
+
+
+async def test_retry_after_holds_every_record(bench: Bench, backend: Any) -> None:
+    bench.fill(FLIGHTS_MAX + 5)
+    times: list[float] = []
+
+    def answer(document: dict[str, Any], before: int) -> web.StreamResponse:
+        times.append(bench.time.monotonic())
+        if before < FLIGHTS_MAX:
+            return web.Response(status=503, headers={"Retry-After": "40"})
+        return receipt(document)
+
+    backend.answer = answer
+    done = await bench.deliver(backend.endpoint)
+    assert set(done.verdicts().values()) == {Verdict.ACCEPTED}
+    assert all(time_s >= 40 for time_s in times[FLIGHTS_MAX:])
+
+
+async def test_a_backend_that_comes_back_gets_everything(
+    bench: Bench, backend: Any, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    bench.fill(3)
+    settlements: list[Settlement] = []
+    down = f"http://127.0.0.1:{unused_tcp_port_factory()}/v1/pcs/submit"
+    async with (
+        open_transport(down, connections_max=1) as broken,
+        open_transport(backend.endpoint, connections_max=1) as working,
+    ):
+
+        class Switch:
+            attempts = 0
+
+            async def post(self, body: bytes) -> Any:
+                self.attempts += 1
+                return await (broken if self.attempts <= 7 else working).post(body)
+
+        courier = bench.courier(Switch(), settlements)
+        for entry in bench.outbox.entries(State.PENDING):
+            courier.add(entry.seq)
+        courier.finish()
+        await courier.run()
+    assert [settled.verdict for settled in settlements] == [Verdict.ACCEPTED] * 3
+    assert sorted(document["epoch"] for document in backend.received) == [0, 1, 2]
+
+
+async def test_a_backend_that_stays_down_makes_dead_letters_at_the_deadline(
+    bench: Bench, unused_tcp_port_factory: Callable[[], int]
+) -> None:
+    bench.fill(2)
+    port = unused_tcp_port_factory()
+    done = await bench.deliver(f"http://user:geheim@127.0.0.1:{port}/x?token=geheim")
+    reasons = [entry.reason for entry in bench.outbox.entries(State.DEAD)]
+    assert reasons == ["deadline of 900 s passed; last: network error: ClientConnectorError"] * 2
+    assert 870 <= bench.time.monotonic() <= 900
+    assert done.verdicts() == {0: Verdict.DEAD, 1: Verdict.DEAD}
+
+
+@pytest.mark.parametrize("status", [400, 413, 422])
+async def test_a_record_at_fault_is_a_dead_letter_at_once(bench: Bench, backend: Any, status: int) -> None:
+    bench.fill(3)
+    backend.answer = lambda document, _: (
+        web.Response(status=status) if document["epoch"] == 1 else receipt(document)
+    )
+    done = await bench.deliver(backend.endpoint)
+    assert done.verdicts() == {0: Verdict.ACCEPTED, 1: Verdict.DEAD, 2: Verdict.ACCEPTED}
+    assert len(backend.received) == 3
+    assert [entry.reason for entry in bench.outbox.entries(State.DEAD)] == [f"rejected: status {status}"]
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 405, 415, 301, 307])
+async def test_refusals_pause_delivery_and_keep_every_record(bench: Bench, backend: Any, status: int) -> None:
+    bench.fill(20)
+    backend.answer = lambda *_: web.Response(status=status, headers={"Location": "/elsewhere"})
+    done = await bench.deliver(backend.endpoint)
+    assert done.courier.paused is not None
+    assert str(status) in done.courier.paused
+    assert done.settlements == []
+    assert len(bench.outbox.entries(State.PENDING)) == 20
+    assert len(backend.received) <= FLIGHTS_MAX + 3
+
+
+async def test_one_refused_record_among_good_ones_is_a_dead_letter(bench: Bench, backend: Any) -> None:
+    records = bench.fill(5 * FLIGHTS_MAX)  # so that others are taken after its first refusal
+    backend.answer = lambda document, _: (
+        web.Response(status=401) if document["epoch"] == 0 else receipt(document)
+    )
+    done = await bench.deliver(backend.endpoint)
+    assert done.courier.paused is None
+    assert done.verdicts() == {0: Verdict.DEAD} | dict.fromkeys(range(1, len(records)), Verdict.ACCEPTED)
+    assert backend.attempts(records[0].pcs_id) == 3
+
+
+async def test_a_record_taken_while_paused_sets_the_others_going(bench: Bench, backend: Any) -> None:
+    """A single bad record, refused three times in an otherwise idle outbox, must not stop the agent for ever."""
+    bench.fill(1)
+    backend.answer = lambda document, _: (
+        web.Response(status=401) if document["epoch"] == 0 else receipt(document)
+    )
+    done = await bench.deliver(backend.endpoint, more=[bench.make_record(5)])
+    assert done.verdicts() == {0: Verdict.DEAD, 5: Verdict.ACCEPTED}
+    assert done.courier.paused is None
+
+
+async def test_a_redirect_is_not_followed(bench: Bench, backend: Any) -> None:
+    bench.fill(1)
+    backend.answer = lambda *_: web.Response(status=307, headers={"Location": backend.endpoint})
+    await bench.deliver(backend.endpoint)
+    assert len(backend.received) == 3  # one per attempt: none was a second request of the same attempt
+    assert [document["attempt"] for document in backend.received] == [1, 2, 3]
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"<html>hotel wifi</html>",
+        json.dumps({"pcs_id": "ab" * 32, "accepted": True, "escalated": False}).encode(),
+        b" " * 100_000,
+    ],
+)
+async def test_a_200_that_is_no_receipt_is_a_network_error(bench: Bench, backend: Any, body: bytes) -> None:
+    bench.fill(1)
+    backend.answer = lambda document, before: web.Response(body=body) if before < 2 else receipt(document)
+    done = await bench.deliver(backend.endpoint)
+    assert done.verdicts() == {0: Verdict.ACCEPTED}
+    assert len(backend.received) == 3
+
+
+async def test_a_retry_changes_attempt_time_and_skew_and_not_the_signature(
+    bench: Bench, backend: Any
+) -> None:
+    key = HmacKey(b"key")
+    bench.outbox.append([sign_record(bench.make_record(1), key)])
+    # The backend's clock is 100 s behind; the middle of its second is the measure.
+    backend.answer = answer_with(503, Date="Tue, 14 Nov 2023 22:11:40 GMT")
+    await bench.deliver(backend.endpoint)
+    first, second = backend.received
+    assert (first["attempt"], second["attempt"]) == (1, 2)
+    assert first["sent_at"] < second["sent_at"]
+    assert (first["ft"]["clock_skew_ms"], second["ft"]["clock_skew_ms"]) == (0, 99_500)
+    assert first["sig"] == second["sig"]
+    for document in backend.received:
+        assert RecordVerifier([key]).verify(decode_record(json.dumps(document).encode())) == key.key_id
+
+
+async def test_resigning_replaces_the_signature_of_a_key_that_was_wrong(bench: Bench, backend: Any) -> None:
+    right = HmacKey(b"right")
+    bench.outbox.append([sign_record(bench.make_record(1), HmacKey(b"wrong"))])
+    await bench.deliver(backend.endpoint, resigner=right)
+    record = decode_record(json.dumps(backend.received[0]).encode())
+    assert RecordVerifier([right]).verify(record) == right.key_id
+
+
+async def test_a_conflict_is_told(bench: Bench, backend: Any) -> None:
+    bench.fill(1)
+
+    def answer(document: dict[str, Any], _: int) -> web.StreamResponse:
+        response = receipt(document)
+        response.headers["PCS-Conflict"] = "true"
+        return response
+
+    backend.answer = answer
+    done = await bench.deliver(backend.endpoint)
+    assert [settled.conflict for settled in done.settlements] == [True]
+
+
+async def test_stopping_leaves_the_rest_pending(bench: Bench, backend: Any) -> None:
+    bench.fill(5)
+    async with open_transport(backend.endpoint, connections_max=1) as transport:
+        courier = bench.courier(transport, [])
+        for entry in bench.outbox.entries(State.PENDING):
+            courier.add(entry.seq)
+        courier.stop()
+        await courier.run()
+    assert len(bench.outbox.entries(State.PENDING)) == 5
+    assert backend.received == []
