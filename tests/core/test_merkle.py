@@ -142,3 +142,12 @@ def test_a_position_outside_the_tree_or_a_wrong_size_is_refused(index: int, tree
 def test_there_is_no_proof_for_a_leaf_that_is_not_there(size: int, index: int) -> None:
     with pytest.raises(IndexError, match=f"the tree has {size} leaves"):
         inclusion_proof(leaves_of(size), index)
+
+
+def test_a_proof_longer_than_its_tree_is_high_is_refused() -> None:
+    """The one leaf of a tree of one cannot be shown by the path of a larger tree's last leaf."""
+    for size in (2, 3, 5, 9):
+        leaves = leaves_of(size)
+        proof = inclusion_proof(leaves, size - 1)
+        assert verify_inclusion(leaves[-1], size - 1, size, proof, merkle_root(leaves)) is True
+        assert verify_inclusion(leaves[-1], 0, 1, proof, merkle_root(leaves)) is False
