@@ -14,6 +14,7 @@ import msgspec
 
 from pcs_agent.config import OUTBOX_DIR, Config
 from pcs_agent.deliver.courier import FLIGHTS_MAX, Courier
+from pcs_agent.deliver.dispatch import Dispatcher
 from pcs_agent.deliver.offload import ThreadOffload
 from pcs_agent.deliver.transport import open_transport
 from pcs_agent.errors import ConfigError
@@ -212,15 +213,13 @@ async def _deliver(
     async with open_transport(endpoint, connections_max=FLIGHTS_MAX) as transport:
         courier = Courier(
             outbox,
-            transport,
+            Dispatcher(transport, time.time, resigner),
             offload=offload,
-            clock=time.time,
             monotonic=time.monotonic,
             sleep=sleep,
             random=random.random,
             deadline_s=config.deadline_s,
             settled=run.note_settlement,
-            resigner=resigner,
         )
         await run.deliver(courier, windows, job)
     return run.undelivered

@@ -31,8 +31,15 @@ from pcs_core.errors import KeyMaterialError, ParamsError
 from pcs_core.keyfile import KEY_FILE_BYTES_MAX, parse_ed25519_public, parse_ed25519_secret
 from pcs_core.params import Params, parse_params
 from pcs_core.redact import redact
-from pcs_core.signing import Ed25519SecretKey, HmacKey, Signer, SigningAlgorithm, VerificationKey
-from pcs_core.signing import decode_key_base64 as _decode_key_base64
+from pcs_core.signing import (
+    HMAC_KEY_SHORT_BYTES,
+    Ed25519SecretKey,
+    HmacKey,
+    Signer,
+    SigningAlgorithm,
+    VerificationKey,
+    decode_key_base64,
+)
 
 ENDPOINT = "ENDPOINT"
 PCS_SIGN_ALG = "PCS_SIGN_ALG"
@@ -67,6 +74,7 @@ class Config:
         deadline_s: How long one record is retried, > 0.
         log_level: One of `LOG_LEVELS`.
         params: Thresholds and weights.
+        warnings: What works and deserves a word; names variables, never a secret.
     """
 
     endpoint: str | None = field(repr=False)
@@ -79,6 +87,7 @@ class Config:
     deadline_s: float
     log_level: str
     params: Params
+    warnings: tuple[str, ...] = ()
 
     def with_deadline(self, deadline_s: float) -> Config:
         """Return the same settings with another deadline, in seconds."""
@@ -143,6 +152,7 @@ def load_config(environ: Mapping[str, str], key_file: str | None = None) -> Conf
         deadline_s=_read_number(values, DELIVERY_DEADLINE_S, DEADLINE_S_DEFAULT, 0.001, DEADLINE_S_MAX),
         log_level=level,
         params=_read_params(values),
+        warnings=_find_warnings(values, algorithm, key_file),
     )
 
 
@@ -219,12 +229,23 @@ def _read_keys(
         if algorithm is SigningAlgorithm.HMAC:
             hmac_key = HmacKey(_encode_utf8(variable, text))
             return hmac_key, (hmac_key,)
-        secret = Ed25519SecretKey(_decode_key_base64(text))
+        secret = Ed25519SecretKey(decode_key_base64(text))
     except KeyMaterialError as error:
         problem = str(error)
     else:
         return secret, (secret.public,)
     raise ConfigError(f"{variable}: {problem}")
+
+
+def _find_warnings(
+    values: Mapping[str, str], algorithm: SigningAlgorithm, key_file: str | None
+) -> tuple[str, ...]:
+    if algorithm is not SigningAlgorithm.HMAC or key_file is not None:
+        return ()
+    length = len(values[PCS_HMAC_KEY].encode("utf-8"))
+    if length >= HMAC_KEY_SHORT_BYTES:
+        return ()
+    return (f"{PCS_HMAC_KEY}: found {length} bytes; {HMAC_KEY_SHORT_BYTES} or more are harder to guess",)
 
 
 def _encode_utf8(variable: str, text: str) -> bytes:

@@ -171,9 +171,19 @@ def read_config(key_file: str | None = None) -> Config:
     """Read the environment, and send logs where it says."""
     config = read_environment(key_file)
     configure_logs(config.log_level)
+    for message in config.warnings:
+        click.echo(f"Warning: {message}", err=True)
     return config
 
 
 def standard_input() -> BinaryIO:
-    """Return standard input, binary."""
-    return sys.stdin.buffer
+    """Return standard input, binary.
+
+    Through a reader of its own: a thread may still wait on it when the process ends, and the interpreter, which closes
+    `sys.stdin`, would die of the lock that thread holds.
+    """
+    try:
+        handle = sys.stdin.fileno()
+    except (OSError, ValueError):  # a test's stand-in
+        return sys.stdin.buffer
+    return open(handle, "rb", closefd=False)

@@ -1,6 +1,7 @@
 """Delivery: the courier takes records from the outbox to the backend, and settles each exactly once."""
 
 from pcs_agent.deliver.courier import Courier, Settlement
+from pcs_agent.deliver.dispatch import Dispatcher
 from pcs_agent.deliver.transport import Answer, HttpTransport, Transport
 
-__all__ = ["Answer", "Courier", "HttpTransport", "Settlement", "Transport"]
+__all__ = ["Answer", "Courier", "Dispatcher", "HttpTransport", "Settlement", "Transport"]

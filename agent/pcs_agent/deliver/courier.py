@@ -9,9 +9,6 @@ delivery pauses. The rules:
 - Three refusals (401, or a status of a wrong endpoint) with none taken in between pause delivery: key or endpoint are
   wrong, and the records are not. While paused, each newly added record is tried once; if it is taken, all go on.
 - A record that was refused three times while others were taken meanwhile becomes a dead letter.
-
-Each attempt sends the record as appended, with its `attempt` raised, `sent_at` now and the last measured clock skew:
-none of them signed.
 """
 
 from __future__ import annotations
@@ -22,29 +19,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-import msgspec
 import structlog
 
-from pcs_agent.build import format_time
+from pcs_agent.deliver.dispatch import Dispatcher
 from pcs_agent.deliver.policy import (
     REFUSALS_MAX,
     Meaning,
     classify,
     next_delay,
-    parse_http_date,
     parse_retry_after,
     read_receipt,
     reasons_of,
     verdict_of,
 )
-from pcs_agent.deliver.transport import Answer, Transport
+from pcs_agent.deliver.transport import Answer
 from pcs_agent.errors import TransportError
 from pcs_agent.outbox import Outbox, Verdict
 from pcs_core.errors import MalformedError, WalError, WalFailedError
 from pcs_core.identity import PcsId
-from pcs_core.ports import MonotonicClock, Offload, Sleep, WallClock
-from pcs_core.record import Record, decode_record, encode_record
-from pcs_core.signing import Signer, sign_record
+from pcs_core.ports import MonotonicClock, Offload, Sleep
+from pcs_core.record import Record, decode_record
 
 FLIGHTS_MAX = 8
 """Requests at once."""
@@ -90,41 +84,35 @@ class Courier:
     def __init__(
         self,
         outbox: Outbox,
-        transport: Transport,
+        dispatcher: Dispatcher,
         *,
         offload: Offload,
-        clock: WallClock,
         monotonic: MonotonicClock,
         sleep: Sleep,
         random: Callable[[], float],
         deadline_s: float,
         settled: Callable[[Settlement], None],
-        resigner: Signer | None = None,
     ) -> None:
         """Take the collaborators.
 
         Args:
             outbox: Where records are read and settled.
-            transport: The way to the backend.
+            dispatcher: Sends one record once.
             offload: Runs what blocks.
-            clock: For `sent_at`, clock skew and dates in `Retry-After`.
             monotonic: For waits and the deadline.
             sleep: Waits.
             random: Uniform in [0, 1).
             deadline_s: From a record's first attempt in this process.
             settled: Told of every settlement, after it is on disk.
-            resigner: Signs every record anew before it is sent; `None` leaves signatures as they are.
         """
         self._outbox = outbox
-        self._transport = transport
+        self._dispatcher = dispatcher
         self._offload = offload
-        self._clock = clock
         self._monotonic = monotonic
         self._sleep = sleep
         self._random = random
         self._deadline_s = deadline_s
         self._settled = settled
-        self._resigner = resigner
         self._queue: list[tuple[float, int]] = []
         self._known: set[int] = set()
         self._held: list[int] = []
@@ -136,7 +124,6 @@ class Courier:
         self._complete = False
         self._stopped = False
         self._changed = asyncio.Event()
-        self.clock_skew_ms = 0
         self.paused: str | None = None
 
     def add(self, seq: int) -> None:
@@ -230,32 +217,12 @@ class Courier:
         if progress.attempts == 0:
             progress.first_s = self._monotonic()
         progress.attempts += 1
-        sent_s = self._clock()
         try:
-            answer = await self._transport.post(self._encode(record, progress.attempts, sent_s))
+            answer = await self._dispatcher.send(record, progress.attempts)
         except TransportError as error:
             await self._retry(seq, record, f"network error: {error}", None)
             return
-        self._measure_skew(answer, sent_s)
         await self._settle(seq, record, answer)
-
-    def _encode(self, record: Record, attempt: int, sent_s: float) -> bytes:
-        if self._resigner is not None:
-            record = sign_record(record, self._resigner)
-        return encode_record(
-            msgspec.structs.replace(
-                record,
-                attempt=record.attempt + attempt - 1,
-                sent_at=format_time(sent_s),
-                ft=msgspec.structs.replace(record.ft, clock_skew_ms=self.clock_skew_ms),
-            )
-        )
-
-    def _measure_skew(self, answer: Answer, sent_s: float) -> None:
-        """Note the agent's clock minus the backend's. A `Date` has whole seconds: its middle is the best guess."""
-        date_s = parse_http_date(answer.date) if answer.date else None
-        if date_s is not None:
-            self.clock_skew_ms = round(((sent_s + self._clock()) / 2 - (date_s + 0.5)) * 1000)
 
     async def _settle(self, seq: int, record: Record, answer: Answer) -> None:
         meaning = classify(answer.status)
@@ -268,8 +235,7 @@ class Courier:
                 seq, record, verdict_of(receipt), reasons_of(receipt), conflict=answer.conflict
             )
         elif meaning is Meaning.RETRY:
-            now_s = self._clock() - self.clock_skew_ms / 1000
-            wait_s = parse_retry_after(answer.retry_after, now_s)
+            wait_s = parse_retry_after(answer.retry_after, self._dispatcher.backend_time_s())
             await self._retry(seq, record, f"status {answer.status}", wait_s)
         elif meaning is Meaning.REJECTED:
             await self._bury(seq, record, f"rejected: status {answer.status}")

@@ -33,10 +33,12 @@ from pcs_agent.outbox.entry import (
     State,
     Verdict,
 )
+from pcs_agent.outbox.index import Index
+from pcs_core.errors import WalFailedError
 from pcs_core.identity import PcsId
 from pcs_core.ports import RandomBytes, WallClock
 from pcs_core.record import Record, encode_record
-from pcs_core.wal import Damage, Files, Frame, Ledger, NewFrame, Position, Wal
+from pcs_core.wal import Damage, Files, NewFrame, Position, Wal
 
 T = TypeVar("T")
 
@@ -50,9 +52,6 @@ CARRY_BYTES_MAX = 4 << 20
 """Live entries written again in one commit."""
 
 DAY_S = 86_400.0
-
-# An entry keeps its segment by being open, not by its age: what counts is when it was delivered.
-_AGELESS = float("-inf")
 
 
 class Compaction(NamedTuple):
@@ -86,13 +85,9 @@ class Outbox:
         self._wal = Wal(folder, files, random_bytes, segment_bytes=segment_bytes)
         self._clock = clock
         self._retention_s = retention_days * DAY_S
-        self._entries: dict[int, Entry] = {}
-        self._by_pcs_id: dict[PcsId, Entry] = {}
-        self._ledger = Ledger()
-        self._newest_ack_s: dict[int, float] = {}
+        self._index = Index()
         self._segment_bytes = segment_bytes
         self._guard = threading.Lock()
-        self.unreadable_frames = 0
 
     def open(self) -> None:
         """Lock the folder and read what is in it; a torn tail is kept aside and cut off.
@@ -102,11 +97,11 @@ class Outbox:
             OSError: The disk refused.
         """
         try:
-            self._wal.open(self._replay)
+            self._wal.open(self._index.apply)
         except BaseException:
             self._wal.close()
             raise
-        self._forget_expired()
+        self._index.forget_expired(self._clock() - self._retention_s)
 
     def close(self) -> None:
         """Give the folder back."""
@@ -118,6 +113,11 @@ class Outbox:
         return self._wal.damages
 
     @property
+    def unreadable_frames(self) -> int:
+        """Valid frames that say nothing this version understands."""
+        return self._index.unreadable_frames
+
+    @property
     def torn_bytes(self) -> int:
         """Bytes of a torn tail that were cut off at opening."""
         return self._wal.torn_bytes
@@ -125,20 +125,17 @@ class Outbox:
     def entries(self, state: State) -> list[Entry]:
         """Return the entries in a state, oldest first."""
         with self._guard:
-            return sorted(
-                (entry for entry in self._entries.values() if entry.state is state),
-                key=lambda entry: entry.seq,
-            )
+            return self._index.in_state(state)
 
     def entry(self, seq: int) -> Entry:
         """Return the entry with that `outbox_seq`, which must be pending, dead or freshly delivered."""
         with self._guard:
-            return self._entries[seq]
+            return self._index[seq]
 
     def find(self, pcs_id: PcsId) -> Entry | None:
         """Return the newest entry of that record, if it is pending, dead or was delivered within the retention."""
         with self._guard:
-            return self._by_pcs_id.get(pcs_id)
+            return self._index.find(pcs_id)
 
     def append(self, records: Sequence[Record]) -> list[Entry]:
         """Append signed records. On return they are on disk, each with its `ft.outbox_seq`.
@@ -153,7 +150,7 @@ class Outbox:
             first = self._wal.next_sequence
             frames, envelopes = [], []
             for seq, record in enumerate(records, start=first):
-                known = self._by_pcs_id.get(record.pcs_id)
+                known = self._index.find(record.pcs_id)
                 replaces = known.seq if known is not None and known.state is State.DEAD else None
                 envelope = EntryEnvelope(seq, record.pcs_id, now_s, replaces)
                 numbered = msgspec.structs.replace(
@@ -163,7 +160,7 @@ class Outbox:
                 envelopes.append(envelope)
             positions = self._wal.commit(frames)
             return [
-                self._note_entry(envelope, position)
+                self._index.note_entry(envelope, position)
                 for envelope, position in zip(envelopes, positions, strict=True)
             ]
 
@@ -171,24 +168,29 @@ class Outbox:
         """Return a record as appended.
 
         Raises:
+            WalFailedError: The disk does not give them.
             WalError: Its bytes are damaged.
         """
         with self._guard:  # so that no compaction moves it meanwhile
-            return self._wal.read(self._entries[seq].position).payload
+            try:
+                return self._wal.read(self._index[seq].position).payload
+            except OSError as error:
+                problem = type(error).__name__
+        raise WalFailedError(f"read failed: {problem}")
 
     def ack(self, seq: int, verdict: Verdict) -> None:
         """Note the backend's answer. On return it is on disk."""
         envelope = AckEnvelope(seq, self._clock(), verdict)
         with self._guard:
             position = self._commit(ACK_KIND, envelope)
-            self._apply_ack(envelope, position)
+            self._index.note_ack(envelope, position)
 
     def bury(self, seq: int, reason: str) -> None:
         """Make a pending entry a dead letter. On return that is on disk."""
         envelope = DeadEnvelope(seq, self._clock(), reason[:REASON_CHARACTERS_MAX])
         with self._guard:
             self._commit(DEAD_KIND, envelope)
-            self._apply_dead(envelope)
+            self._index.note_dead(envelope)
 
     def redrive(self, seqs: Iterable[int]) -> None:
         """Make dead letters pending again. On return that is on disk."""
@@ -196,7 +198,7 @@ class Outbox:
             for seq in seqs:
                 envelope = RedriveEnvelope(seq, self._clock())
                 self._commit(REDRIVE_KIND, envelope)
-                self._apply_redrive(envelope)
+                self._index.note_redrive(envelope)
 
     def compact(self, *, seal: bool = False) -> Compaction:
         """Remove segments whose delivered records have passed the retention, oldest first.
@@ -214,32 +216,34 @@ class Outbox:
                 self._wal.commit([])  # with SEGMENT_BYTES_SEALING this begins a new segment
             carried = 0
             removable = self._ripe_segments(cutoff_s, everything=seal)
-            live = [entry for entry in self._live_entries() if entry.position.segment in removable]
+            live = [entry for entry in self._index.live() if entry.position.segment in removable]
             for batch in _split(live, CARRY_BYTES_MAX):
                 self._carry(batch)
                 carried += len(batch)
             retired = [
                 segment
-                for segment in self._ledger.retirable(self._wal.sealed_segments, cutoff_s)
+                for segment in self._index.retirable(self._wal.sealed_segments, cutoff_s)
                 if segment in removable
             ]
             for segment in retired:
                 self._wal.remove_oldest(segment)
-                self._ledger.forget(segment)
-                self._newest_ack_s.pop(segment, None)
-            self._forget_expired()
+                self._index.forget_segment(segment)
+            self._index.forget_expired(cutoff_s)
             return Compaction(len(retired), carried, before_bytes - self._wal.size_bytes)
 
     def _ripe_segments(self, cutoff_s: float, *, everything: bool) -> set[int]:
         """Return the oldest sealed segments that are worth compacting now."""
         live_bytes: dict[int, int] = {}
-        for entry in self._live_entries():
+        for entry in self._index.live():
             segment = entry.position.segment
             live_bytes[segment] = live_bytes.get(segment, 0) + entry.position.size_bytes
+        damaged = {damage.segment for damage in self._wal.damages}
         ripe: list[int] = []
         chosen = live_total = 0
         for segment in self._wal.sealed_segments:
-            if self._newest_ack_s.get(segment, float("-inf")) >= cutoff_s:
+            if self._index.newest_ack_s(segment) >= cutoff_s:
+                break
+            if not everything and f"{segment:020d}.wal" in damaged:  # somebody may want to look at it first
                 break
             ripe.append(segment)
             live_total += live_bytes.get(segment, 0)
@@ -256,86 +260,10 @@ class Outbox:
             payload = self._wal.read(entry.position).payload
             frames.append(NewFrame(ENTRY_KIND, msgspec.json.encode(envelope), payload))
         for entry, position in zip(entries, self._wal.commit(frames), strict=True):
-            self._ledger.close(entry.position.sequence)
-            entry.position = position
-            self._ledger.open(position.sequence, position, _AGELESS)
-
-    def _live_entries(self) -> list[Entry]:
-        return [entry for entry in self._entries.values() if entry.state is not State.ACKED]
+            self._index.move(entry, position)
 
     def _commit(self, kind: int, envelope: msgspec.Struct) -> Position:
         return self._wal.commit([NewFrame(kind, msgspec.json.encode(envelope))])[0]
-
-    def _replay(self, position: Position, frame: Frame) -> None:
-        match frame.kind:
-            case kind if kind == ENTRY_KIND:
-                if (entry := self._decode(frame, EntryEnvelope)) is not None:
-                    self._note_entry(entry, position)
-            case kind if kind == ACK_KIND:
-                if (ack := self._decode(frame, AckEnvelope)) is not None:
-                    self._apply_ack(ack, position)
-            case kind if kind == DEAD_KIND:
-                if (dead := self._decode(frame, DeadEnvelope)) is not None:
-                    self._apply_dead(dead)
-            case kind if kind == REDRIVE_KIND:
-                if (redrive := self._decode(frame, RedriveEnvelope)) is not None:
-                    self._apply_redrive(redrive)
-            case _:
-                self.unreadable_frames += 1
-
-    def _decode(self, frame: Frame, kind: type[T]) -> T | None:
-        try:
-            return msgspec.json.decode(frame.envelope, type=kind)
-        except msgspec.DecodeError:
-            self.unreadable_frames += 1
-            return None
-
-    def _note_entry(self, envelope: EntryEnvelope, position: Position) -> Entry:
-        pcs_id = PcsId(envelope.pcs_id)
-        for seq in (envelope.seq, envelope.replaces):
-            if seq is not None and (old := self._entries.pop(seq, None)) is not None:
-                self._ledger.close(old.position.sequence)
-        entry = Entry(envelope.seq, pcs_id, envelope.time_s, position, changed_s=envelope.time_s)
-        if envelope.burial is not None:
-            entry.state, entry.verdict = State.DEAD, Verdict.DEAD
-            entry.changed_s, entry.reason = envelope.burial.time_s, envelope.burial.reason
-        self._entries[entry.seq] = entry
-        self._by_pcs_id[pcs_id] = entry
-        self._ledger.open(position.sequence, position, _AGELESS)
-        return entry
-
-    def _apply_ack(self, envelope: AckEnvelope, position: Position) -> None:
-        entry = self._entries.get(envelope.seq)
-        if entry is None:
-            return
-        entry.state, entry.verdict, entry.reason = State.ACKED, envelope.verdict, ""
-        entry.changed_s = envelope.time_s
-        self._ledger.close(entry.position.sequence)
-        # Entry and acknowledgement stay for the retention, wherever they stand.
-        for segment in (entry.position.segment, position.segment):
-            self._ledger.note_time(segment, envelope.time_s)
-            self._newest_ack_s[segment] = max(envelope.time_s, self._newest_ack_s.get(segment, 0.0))
-
-    def _apply_dead(self, envelope: DeadEnvelope) -> None:
-        entry = self._entries.get(envelope.seq)
-        if entry is not None and entry.state is State.PENDING:
-            entry.state, entry.verdict = State.DEAD, Verdict.DEAD
-            entry.changed_s, entry.reason = envelope.time_s, envelope.reason
-
-    def _apply_redrive(self, envelope: RedriveEnvelope) -> None:
-        entry = self._entries.get(envelope.seq)
-        if entry is not None and entry.state is State.DEAD:
-            entry.state, entry.verdict = State.PENDING, Verdict.PENDING
-            entry.changed_s, entry.reason = envelope.time_s, ""
-
-    def _forget_expired(self) -> None:
-        """Drop delivered records older than the retention from memory; their bytes go with their segment."""
-        cutoff_s = self._clock() - self._retention_s
-        for entry in list(self._entries.values()):
-            if entry.state is State.ACKED and entry.changed_s < cutoff_s:
-                del self._entries[entry.seq]
-                if self._by_pcs_id.get(entry.pcs_id) is entry:
-                    del self._by_pcs_id[entry.pcs_id]
 
 
 def _split(entries: Sequence[Entry], bytes_max: int) -> list[list[Entry]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -86,3 +87,21 @@ def test_an_unknown_option_and_a_missing_key_leave_no_traceback(tmp_path: Path) 
         result = run(tmp_path, "http://127.0.0.1:9/", *arguments)
         assert result.returncode == 2
         assert b"Traceback" not in result.stderr
+
+
+def test_an_interrupt_while_standard_input_is_silent_ends_the_process(
+    tmp_path: Path, threaded_backend: Any
+) -> None:
+    arguments = ("run", "-", "--shard-id", "a", "--epoch", "0", "--window", "2")
+    line, environment = command(tmp_path, threaded_backend.endpoint, *arguments)
+    with subprocess.Popen(
+        line, env=environment, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"x\n1\n2\n3\n")
+        process.stdin.flush()
+        assert threaded_backend.arrived.wait(TIMEOUT_S)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == 1
+        assert b"Fatal Python error" not in process.stderr.read()

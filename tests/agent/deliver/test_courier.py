@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 import pytest
 from aiohttp import web
 
-from pcs_agent.deliver import Courier, Settlement
+from pcs_agent.deliver import Courier, Dispatcher, Settlement
 from pcs_agent.deliver.courier import FLIGHTS_MAX
 from pcs_agent.deliver.offload import ThreadOffload
 from pcs_agent.deliver.transport import open_transport
@@ -44,13 +44,14 @@ class Bench:
         self.outbox.append(records)
         return records
 
-    def courier(self, transport: Any, settlements: list[Settlement], **changes: Any) -> Courier:
+    def courier(
+        self, transport: Any, settlements: list[Settlement], resigner: Any = None, **changes: Any
+    ) -> Courier:
         settings = {"deadline_s": 900.0} | changes
         return Courier(
             self.outbox,
-            transport,
+            Dispatcher(transport, self.time.clock, resigner),
             offload=ThreadOffload(),
-            clock=self.time.clock,
             monotonic=self.time.monotonic,
             sleep=self.time.sleep,
             random=lambda: 0.5,

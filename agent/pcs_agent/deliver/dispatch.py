@@ -1,0 +1,71 @@
+"""One attempt at one record: what is sent, and what the answer's `Date` tells of the clocks.
+
+An attempt sends the record as appended, with its `attempt` raised, `sent_at` now and the last measured clock skew: none
+of them is signed, so the signature stays.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from pcs_agent.build import format_time
+from pcs_agent.deliver.policy import parse_http_date
+from pcs_agent.deliver.transport import Answer, Transport
+from pcs_core.ports import WallClock
+from pcs_core.record import Record, encode_record
+from pcs_core.signing import Signer, sign_record
+
+
+class Dispatcher:
+    """Sends records over a transport.
+
+    Attributes:
+        clock_skew_ms: The agent's clock minus the backend's, as last measured; 0 before.
+    """
+
+    def __init__(self, transport: Transport, clock: WallClock, resigner: Signer | None = None) -> None:
+        """Take the collaborators.
+
+        Args:
+            transport: The way to the backend.
+            clock: For `sent_at` and the skew.
+            resigner: Signs every record anew before it is sent; `None` leaves signatures as they are.
+        """
+        self._transport = transport
+        self._clock = clock
+        self._resigner = resigner
+        self.clock_skew_ms = 0
+
+    async def send(self, record: Record, attempt: int) -> Answer:
+        """Send one record once.
+
+        Args:
+            record: As appended.
+            attempt: Which attempt of this process this is, from 1.
+
+        Raises:
+            TransportError: No answer came.
+        """
+        sent_s = self._clock()
+        answer = await self._transport.post(self._encode(record, attempt, sent_s))
+        date_s = parse_http_date(answer.date) if answer.date else None
+        if date_s is not None:
+            # A `Date` has whole seconds, so its middle is the best guess; so is the middle between sending and now.
+            self.clock_skew_ms = round(((sent_s + self._clock()) / 2 - (date_s + 0.5)) * 1000)
+        return answer
+
+    def backend_time_s(self) -> float:
+        """Return the time by the backend's clock, as far as it is known, in seconds since 1970."""
+        return self._clock() - self.clock_skew_ms / 1000
+
+    def _encode(self, record: Record, attempt: int, sent_s: float) -> bytes:
+        if self._resigner is not None:
+            record = sign_record(record, self._resigner)
+        return encode_record(
+            msgspec.structs.replace(
+                record,
+                attempt=record.attempt + attempt - 1,
+                sent_at=format_time(sent_s),
+                ft=msgspec.structs.replace(record.ft, clock_skew_ms=self.clock_skew_ms),
+            )
+        )
