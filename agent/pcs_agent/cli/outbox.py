@@ -63,16 +63,16 @@ def flush(*, resign: bool, key_file: str | None, as_json: bool) -> None:
     """  # noqa: D301
     config = read_config(key_file)
     printer = OutcomePrinter(as_json=as_json)
-    with DeliveryProgress() as progress:
+    try:
+        with DeliveryProgress() as progress:
 
-        def report(outcome: Outcome) -> None:
-            progress.advance()
-            printer.report(outcome)
+            def report(outcome: Outcome) -> None:
+                progress.advance()
+                printer.report(outcome)
 
-        try:
             undelivered = asyncio.run(app.flush(config, report=report, warn=warn, resign=resign))
-        finally:
-            printer.close()
+    finally:
+        printer.close()
     click.get_current_context().exit(1 if undelivered else 0)
 
 

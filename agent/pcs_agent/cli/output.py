@@ -6,7 +6,7 @@ Colour, tables' widths and progress follow the terminal; where there is none the
 from __future__ import annotations
 
 import sys
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Sequence
 from typing import Self
 
@@ -94,9 +94,13 @@ class OutcomePrinter:
         """Print the table, if that is the form."""
         if self._as_json or not self._total:
             return
-        headings = ("epoch", "events", "D̂", "coh★", "r", "regime", "budget", "verdict", "why", "pcs_id")
+        headings = ("epoch", "events", "D̂", "coh★", "r", "regime", "budget", "verdict", "pcs_id")
         rows = sorted(self._rows, key=lambda outcome: -1 if outcome.record is None else outcome.record.epoch)
         print_table(headings, [_outcome_cells(outcome) for outcome in rows], total=self._total)
+        # Below the table, because they are long and mostly the same.
+        for (verdict, why), count in Counter((row.verdict, _why(row)) for row in rows).items():
+            if why:
+                click.echo(f"{verdict} ({count}): {why}")
 
 
 def outcome_document(outcome: Outcome) -> dict[str, object]:
@@ -121,15 +125,19 @@ def outcome_document(outcome: Outcome) -> dict[str, object]:
     }
 
 
+def _why(outcome: Outcome) -> str:
+    why = "delivered before" if outcome.already_delivered else outcome.reason
+    if outcome.conflict:
+        why = f"{why} (conflict: the backend holds another record under this pcs_id)".strip()
+    return why
+
+
 def _outcome_cells(outcome: Outcome) -> list[str | Text]:
     record = outcome.record
     events = "earlier" if outcome.events is None else str(outcome.events)
-    why = "delivered before" if outcome.already_delivered else outcome.reason
-    if outcome.conflict:
-        why = f"{why} (conflict: the backend holds another record of this name)".strip()
     verdict = Text(str(outcome.verdict), style=_STYLES[outcome.verdict])
     if record is None:
-        return ["?", events, "", "", "", "", "", verdict, why, outcome.pcs_id[:12]]
+        return ["?", events, "", "", "", "", "", verdict, outcome.pcs_id[:12]]
     return [
         str(record.epoch),
         events,
@@ -139,7 +147,6 @@ def _outcome_cells(outcome: Outcome) -> list[str | Text]:
         record.regime,
         f"{record.budget:.3f}",
         verdict,
-        why,
         outcome.pcs_id[:12],
     ]
 
@@ -151,7 +158,7 @@ class DeliveryProgress:
         """Decide whether to show anything."""
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("delivered"),
+            TextColumn("records settled"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),

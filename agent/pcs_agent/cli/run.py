@@ -67,22 +67,17 @@ def run(*, key_file: str | None, deadline_s: float | None, as_json: bool, **valu
 
 def _run(config: Config, request: app.StreamRequest, *, as_json: bool) -> int:
     printer = OutcomePrinter(as_json=as_json)
-    with DeliveryProgress() as progress:
+    try:
+        with DeliveryProgress() as progress:
 
-        def report(outcome: Outcome) -> None:
-            progress.advance()
-            printer.report(outcome)
+            def report(outcome: Outcome) -> None:
+                progress.advance()
+                printer.report(outcome)
 
-        try:
             return asyncio.run(
                 app.run_stream(
-                    config,
-                    request,
-                    standard_input,
-                    report=report,
-                    warn=warn,
-                    announce=progress.expect,
+                    config, request, standard_input, report=report, warn=warn, announce=progress.expect
                 )
             )
-        finally:
-            printer.close()
+    finally:  # also after a fault in the stream: what was delivered before it is told
+        printer.close()
