@@ -6,7 +6,7 @@ import ast
 import doctest
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import get_args
 
@@ -40,24 +40,21 @@ def read(path: str) -> str:
     return (ROOT / path).read_text(encoding="utf-8")
 
 
-def tables(text: str) -> Iterator[tuple[list[str], list[list[str]]]]:
-    """Yield heading and rows of each table; cells without their back-ticks."""
-    for block in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
-        heading, _, *rows = [
-            [cell.strip().strip("`") for cell in line.strip("|").split(" | ")] for line in block.splitlines()
-        ]
-        yield [cell.strip("| ") for cell in heading], [[cell.strip("|` ") for cell in row] for row in rows]
-
-
 def table(path: str, section: str, first_heading: str) -> dict[str, list[str]]:
-    """Return the rows of one table by their first cell."""
+    """Return the rows of one table by their first cell, which loses its back-ticks."""
     text = read(path).partition(f"\n## {section}\n")[2].partition("\n## ")[0]
-    for heading, rows in tables(text):
-        if heading[0] == first_heading:
-            found = {row[0]: row[1:] for row in rows}
-            assert len(found) == len(rows), f"{path}: a row stands twice"
+    for block in re.findall(r"(?:^\|.*\|\n)+", text, re.MULTILINE):
+        lines = [[cell.strip() for cell in line[1:-1].split(" | ")] for line in block.splitlines()]
+        if lines[0][0] == first_heading:
+            found = {row[0].strip("`"): row[1:] for row in lines[2:]}
+            assert len(found) == len(lines) - 2, f"{path}: a row stands twice"
             return found
     raise AssertionError(f"{path}, {section}: no table of {first_heading}")
+
+
+def defaults_and_rules(section: str, first_heading: str) -> dict[str, tuple[str, str]]:
+    rows = table("docs/configuration.md", section, first_heading)
+    return {name: (default.strip("`"), allowed) for name, (default, allowed, _) in rows.items()}
 
 
 def code(text: str) -> list[str]:
@@ -116,18 +113,13 @@ def spell(default: object) -> str:
 
 
 def test_backend_table_has_every_variable_with_default_and_rule() -> None:
-    documented = {
-        name: tuple(cells[:2])
-        for name, cells in table("docs/configuration.md", "Backend", "variable").items()
-    }
+    documented = defaults_and_rules("Backend", "variable")
     fields = {field.encode_name: field.default for field in msgspec.structs.fields(Settings)}
     assert documented == {name: (spell(fields[name]), ALLOWED[name]) for name in fields}
 
 
 def test_agent_table_has_every_variable_with_its_default() -> None:
-    documented = {
-        name: cells[0] for name, cells in table("docs/configuration.md", "Agent", "variable").items()
-    }
+    documented = {name: default for name, (default, _) in defaults_and_rules("Agent", "variable").items()}
     config = pcs_agent.config.load_config({})
     assert (config.signer, config.algorithm, config.params) == (None, "none", Params())
     assert documented == dict.fromkeys(AGENT_VARIABLES, "unset") | {
@@ -146,13 +138,11 @@ def test_agent_table_allows_what_the_agent_says_it_allows(name: str) -> None:
     with pytest.raises(ConfigError) as refusal:
         pcs_agent.config.load_config({name: "?"})
     allowed = str(refusal.value).partition("allowed: ")[2]
-    assert table("docs/configuration.md", "Agent", "variable")[name][1] == allowed
+    assert defaults_and_rules("Agent", "variable")[name][1] == allowed
 
 
 def test_parameter_table_has_every_parameter_with_default_and_rule() -> None:
-    documented = {
-        name: tuple(cells[:2]) for name, cells in table("docs/configuration.md", "Parameters", "name").items()
-    }
+    documented = defaults_and_rules("Parameters", "name")
     expected = {}
     for field in msgspec.structs.fields(Params):
         with pytest.raises(ParamsError) as refusal:
@@ -172,9 +162,7 @@ def test_metrics_table_has_every_metric_of_a_service_with_type_and_label(tmp_pat
         name = family.name + ("_total" if family.type == "counter" else "")
         expected[name] = family.type + "".join(f" by `{label}`" for label in sorted(labels))
     documented = table("docs/operations.md", "Metrics", "metric")
-    assert {
-        name: cells[0] + "`" * (cells[0].count("`") % 2) for name, cells in documented.items()
-    } == expected
+    assert {name: cells[0] for name, cells in documented.items()} == expected
 
 
 @every_page
@@ -285,9 +273,8 @@ def test_variables_a_page_names_are_known(page: Path) -> None:
     assert set(re.findall(r"(?<![\w.])([A-Z][A-Z0-9_]*)=", text)) - VARIABLES == set()
 
 
-def commands(roots: object) -> Iterator[click.Command]:
-    assert not isinstance(roots, str)
-    for command in roots:  # type: ignore[attr-defined]
+def commands(roots: Iterable[click.Command]) -> Iterator[click.Command]:
+    for command in roots:
         yield command
         if isinstance(command, click.Group):
             yield from commands(command.commands.values())
