@@ -21,7 +21,6 @@ from pcs_agent.errors import ConfigError
 from pcs_agent.events import count_windows, iter_windows, open_sources
 from pcs_agent.events.windows import Window
 from pcs_agent.outbox import Outbox
-from pcs_agent.outbox.outbox import SEGMENT_BYTES, SEGMENT_BYTES_SEALING
 from pcs_agent.pipeline import Job, Outcome, Run, Summary, or_empty, require_epochs, summarise
 from pcs_agent.signals import SignalSettings
 from pcs_core.errors import MalformedError, WalError, WalLockedError
@@ -121,13 +120,12 @@ async def flush(
 
 
 @contextlib.contextmanager
-def open_outbox(config: Config, warn: Callable[[str], None], *, sealing: bool = False) -> Iterator[Outbox]:
+def open_outbox(config: Config, warn: Callable[[str], None]) -> Iterator[Outbox]:
     """Open the outbox, locked, and close it in the end.
 
     Args:
         config: Names folder and retention.
         warn: Told of damage.
-        sealing: Whether every commit seals the segment before it, for an explicit compaction.
 
     Raises:
         ConfigError: Another process owns it, or the folder cannot be used.
@@ -138,7 +136,6 @@ def open_outbox(config: Config, warn: Callable[[str], None], *, sealing: bool = 
         clock=time.time,
         random_bytes=os.urandom,
         retention_days=config.retention_days,
-        segment_bytes=SEGMENT_BYTES_SEALING if sealing else SEGMENT_BYTES,
     )
     problem = None
     try:

@@ -27,6 +27,7 @@ from pcs_backend.http.openapi import build_openapi
 from pcs_backend.http.protocol import ProblemServer
 from pcs_backend.http.routes import Routes
 from pcs_backend.http.token_bucket import TokenBucket
+from pcs_core.errors import WalError
 from pcs_core.wal import PosixFiles
 
 DISK_CHECK_INTERVAL_S = 1.0
@@ -183,7 +184,7 @@ class Service:
                 await self._engine.retire()
                 while await self._engine.store.purge_expired():  # as many go as came, however many these are
                     await self._ports.sleep(0)
-            except (BackendError, OSError) as error:
+            except (BackendError, WalError, OSError) as error:
                 _log.warning("housekeeping failed; it is tried again", error=type(error).__name__)
 
     def _watch_gauges(self) -> None:

@@ -87,7 +87,7 @@ def compact(*, as_json: bool) -> None:
     """  # noqa: D301
     config = read_config()
     if os.path.isdir(config.outbox_dir):
-        with app.open_outbox(config, warn, sealing=True) as opened:
+        with app.open_outbox(config, warn) as opened:
             done = opened.compact(seal=True)
     else:
         done = None

@@ -34,7 +34,6 @@ from pcs_agent.outbox.entry import (
     Verdict,
 )
 from pcs_agent.outbox.index import Index
-from pcs_core.errors import WalFailedError
 from pcs_core.identity import PcsId
 from pcs_core.ports import RandomBytes, WallClock
 from pcs_core.record import Record, encode_record
@@ -44,9 +43,6 @@ T = TypeVar("T")
 
 SEGMENT_BYTES = 1 << 20
 """Small, so that delivered records leave the disk soon after their retention: some 500 records a segment."""
-
-SEGMENT_BYTES_SEALING = 1
-"""For an explicit compaction: every commit seals the segment before it, so that the newest can be compacted too."""
 
 CARRY_BYTES_MAX = 4 << 20
 """Live entries written again in one commit."""
@@ -168,15 +164,10 @@ class Outbox:
         """Return a record as appended.
 
         Raises:
-            WalFailedError: The disk does not give them.
-            WalError: Its bytes are damaged.
+            WalError: Its bytes are damaged, or the disk does not give them.
         """
         with self._guard:  # so that no compaction moves it meanwhile
-            try:
-                return self._wal.read(self._index[seq].position).payload
-            except OSError as error:
-                problem = type(error).__name__
-        raise WalFailedError(f"read failed: {problem}")
+            return self._wal.read(self._index[seq].position).payload
 
     def ack(self, seq: int, verdict: Verdict) -> None:
         """Note the backend's answer. On return it is on disk."""
@@ -213,7 +204,7 @@ class Outbox:
         with self._guard:
             before_bytes, cutoff_s = self._wal.size_bytes, self._clock() - self._retention_s
             if seal:
-                self._wal.commit([])  # with SEGMENT_BYTES_SEALING this begins a new segment
+                self._wal.seal()
             carried = 0
             removable = self._ripe_segments(cutoff_s, everything=seal)
             live = [entry for entry in self._index.live() if entry.position.segment in removable]

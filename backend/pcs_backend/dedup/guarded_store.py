@@ -18,6 +18,9 @@ T = TypeVar("T")
 STORE_TIMEOUT_S = 5.0
 """Longest wait for one call. What the store does after it is found out by asking again: first write still wins."""
 
+OPEN_TIMEOUT_S = 75.0
+"""Longest wait for opening: above a store's own limits for connecting and migrating, so that those speak first."""
+
 PING_INTERVAL_UP_S = 5.0
 PING_INTERVAL_DOWN_S = 0.5
 
@@ -40,7 +43,7 @@ class GuardedStore:
     async def open(self) -> None:
         """Open the store if it is not, and note whether it is up."""
         if not self._is_open:
-            await self._limited(self._store.open())
+            await self._limited(self._store.open(), OPEN_TIMEOUT_S)
             self._is_open = True
         self.is_up = True
 
@@ -55,13 +58,16 @@ class GuardedStore:
         await self._limited(self._store.ping())
 
     async def monitor(self) -> None:
-        """Ping for ever: often while the store is down, now and then while it is up."""
+        """Ping for ever: now and then while the store is up, often from the moment a call finds it down."""
         while True:
             try:
                 await self.ping()
             except StoreUnavailableError:
                 self.is_up = False
-            await self._sleep(PING_INTERVAL_UP_S if self.is_up else PING_INTERVAL_DOWN_S)
+            slept_s = 0.0
+            while slept_s == 0 or (self.is_up and slept_s < PING_INTERVAL_UP_S):
+                await self._sleep(PING_INTERVAL_DOWN_S)
+                slept_s += PING_INTERVAL_DOWN_S
 
     async def get(self, keys: Sequence[Key]) -> list[Outcome | None]:
         """As `DedupStore.get`."""
@@ -104,9 +110,9 @@ class GuardedStore:
             self.is_up = False
             raise
 
-    async def _limited(self, call: Awaitable[T]) -> T:
+    async def _limited(self, call: Awaitable[T], timeout_s: float | None = None) -> T:
         try:
-            async with asyncio.timeout(self._timeout_s):
+            async with asyncio.timeout(timeout_s or self._timeout_s):
                 return await call
         except TimeoutError:
             pass

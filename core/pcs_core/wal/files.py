@@ -156,6 +156,9 @@ class PosixFiles:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             os.close(handle)
+        except OSError:
+            os.close(handle)
+            raise
         else:
             return handle
         raise WalLockedError("the folder is locked by another process")

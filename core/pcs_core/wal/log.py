@@ -16,6 +16,7 @@ from pcs_core.wal.files import Files
 from pcs_core.wal.frame import (
     HEADER_BYTES,
     SALT_BYTES,
+    SEAL_KIND,
     SEGMENT_HEADER_BYTES,
     Frame,
     NewFrame,
@@ -101,20 +102,11 @@ class Wal:
             WalLockedError: Another process owns the folder.
             OSError: The disk refused.
         """
-        self._files.make_folder(self._folder)
-        self._lock = self._files.lock(self._folder)
-        names = [name for name in self._files.list_names(self._folder) if _NAME.fullmatch(name)]
-        self._salt = self._find_salt(names)
-        for kept in self._files.list_names(os.path.join(self._folder, _ASIDE)):
-            if match := _ASIDE_NAME.fullmatch(kept):
-                self._next_sequence = max(self._next_sequence, int(match["next"]))
-        last_is_whole = False
-        for name in names:
-            last_is_whole = self._read_segment(name, visit, is_last=name == names[-1])
-        if last_is_whole:
-            self._resume_segment()
-        else:
-            self._begin_segment()
+        try:
+            self._open(visit)
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def next_sequence(self) -> int:
@@ -155,8 +147,11 @@ class Wal:
         On return they are on disk. On error none of them counts as written; their numbers are not used again.
 
         Raises:
+            ValueError: A frame is of the log's own kind, or too large.
             WalFailedError: The disk refused, now or before.
         """
+        if any(frame.kind == SEAL_KIND for frame in frames):
+            raise ValueError(f"kind: found {SEAL_KIND}; allowed: 1 to 255")
         positions = self._append(frames)
         try:
             self._files.sync_data(self._open_handle())
@@ -166,17 +161,31 @@ class Wal:
             self._synced_sequence = positions[-1].sequence
         return positions
 
+    def seal(self) -> None:
+        """End the segment being written, so that it may be removed. On return the next one is on disk.
+
+        Raises:
+            WalFailedError: The disk refused, now or before.
+        """
+        if self._failure is not None:
+            raise WalFailedError(self._failure)
+        if self._count:
+            self._rotate()
+
     def read(self, position: Position) -> Frame:
         """Read one frame back.
 
         Raises:
-            WalError: The bytes are no longer a valid frame.
+            WalError: The bytes are no longer a valid frame, or the disk refused.
         """
-        data = self._files.read_range(self._path(position.segment), position.offset, position.size_bytes)
+        place = f"segment {_segment_name(position.segment)}, offset {position.offset}"
+        try:
+            data = self._files.read_range(self._path(position.segment), position.offset, position.size_bytes)
+        except OSError as error:
+            raise WalError(f"{place}: cannot be read: {_name_of(error)}") from error
         decoded = decode_frame(data, 0, self._salt)
         if decoded is None or decoded[0].sequence != position.sequence:
-            name = _segment_name(position.segment)
-            raise WalError(f"segment {name}, offset {position.offset}: the frame is damaged")
+            raise WalError(f"{place}: the frame is damaged")
         return decoded[0]
 
     def remove_oldest(self, segment: int) -> None:
@@ -184,10 +193,17 @@ class Wal:
 
         Raises:
             ValueError: It is not the oldest, or it is the one being written.
+            WalError: The disk refused; it may be removed again.
         """
         if segment not in self._segments[:1] or len(self._segments) == 1:
             raise ValueError("segment: found one that is in use; allowed: the oldest sealed one")
-        self._files.remove(self._path(segment))
+        try:
+            self._files.remove(self._path(segment))
+        except FileNotFoundError:
+            pass  # an earlier removal failed after it had taken effect
+        except OSError as error:
+            name = _segment_name(segment)
+            raise WalError(f"segment {name}: cannot be removed: {_name_of(error)}") from error
         self._segments.pop(0)
         self._sealed_bytes.pop(segment, None)
 
@@ -197,6 +213,22 @@ class Wal:
             if handle is not None:
                 self._files.close(handle)
         self._handle = self._lock = None
+
+    def _open(self, visit: Visitor) -> None:
+        self._files.make_folder(self._folder)
+        self._lock = self._files.lock(self._folder)
+        names = [name for name in self._files.list_names(self._folder) if _NAME.fullmatch(name)]
+        self._salt = self._find_salt(names)
+        for kept in self._files.list_names(os.path.join(self._folder, _ASIDE)):
+            if match := _ASIDE_NAME.fullmatch(kept):
+                self._next_sequence = max(self._next_sequence, int(match["next"]))
+        last_is_whole = False
+        for name in names:
+            last_is_whole = self._read_segment(name, visit, is_last=name == names[-1])
+        if last_is_whole:
+            self._resume_segment()
+        else:
+            self._begin_segment()
 
     def _append(self, frames: Sequence[NewFrame]) -> list[Position]:
         if self._failure is not None:
@@ -289,6 +321,7 @@ class Wal:
             # The process died while making this segment: it holds no frame, and is made anew.
             self._next_sequence = max(self._next_sequence, first)
             self._keep_aside(name, 0, data)
+            self._files.remove(path)
             return False
         scan = SegmentScan(name, data, self._salt, first)
         for found in scan:

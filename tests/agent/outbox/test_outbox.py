@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from pcs_agent.outbox import Entry, Outbox, State, Verdict
-from pcs_agent.outbox.outbox import DAY_S, SEGMENT_BYTES_SEALING
+from pcs_agent.outbox.outbox import DAY_S
 from pcs_core.errors import WalLockedError
 from pcs_core.record import Record, decode_record
 from pcs_core.wal import PosixFiles
@@ -177,7 +177,7 @@ def test_an_explicit_compaction_reaches_the_newest_segment_too(
     first, _ = append(outbox, make_record(1), make_record(2))
     outbox.ack(first.seq, Verdict.ACCEPTED)
     fake_time.now_s += 15 * DAY_S
-    outbox = reopen(outbox, open_outbox, segment_bytes=SEGMENT_BYTES_SEALING)
+    outbox = reopen(outbox, open_outbox)
     done = outbox.compact(seal=True)
     assert (done.segments, done.carried) == (1, 1)
     assert done.freed_bytes > 0

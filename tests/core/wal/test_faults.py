@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from pcs_core.errors import WalFailedError
-from pcs_core.wal import PosixFiles
+from pcs_core.errors import WalError, WalFailedError
+from pcs_core.wal import NewFrame, PosixFiles
 from pcs_logs import FailingFiles, frame_of, opened, raw_frame, segments, write
 
 FRAME_BYTES = len(raw_frame(frame_of(0), 1))
@@ -187,11 +187,27 @@ def test_a_segment_whose_removal_failed_can_be_removed_again(tmp_path: Path) -> 
     files = FailingFiles()
     with opened(tmp_path, files) as log:
         files.fail = {"remove": errno.EIO}
-        with pytest.raises(OSError, match="Input/output error"):
+        with pytest.raises(WalError, match="Input/output error"):
             log.wal.remove_oldest(1)
         files.fail = {}
         log.wal.remove_oldest(1)
         assert log.wal.sealed_segments == []
+
+
+def test_a_frame_the_disk_does_not_give_is_an_error_of_the_log(tmp_path: Path) -> None:
+    class UnreadableFiles(PosixFiles):
+        def read_range(self, path: str, offset: int, size_bytes: int) -> bytes:
+            raise OSError(errno.EIO, "boom", path)
+
+    with opened(tmp_path, UnreadableFiles()) as log:
+        (position,) = log.wal.commit([frame_of(0)])
+        with pytest.raises(WalError, match="offset 28: cannot be read: Input/output error"):
+            log.wal.read(position)
+
+
+def test_an_owner_cannot_write_the_kind_of_the_log_itself(tmp_path: Path) -> None:
+    with opened(tmp_path) as log, pytest.raises(ValueError, match="kind: found 0; allowed: 1 to 255"):
+        log.wal.commit([NewFrame(0, b"", b"")])
 
 
 def test_the_reason_names_no_path(tmp_path: Path) -> None:
