@@ -1,4 +1,4 @@
-"""Inboxes of the backend over a real disk, for tests below HTTP: opened with their writer, a disk that can be held."""
+"""The backend below HTTP over a real disk: inboxes with their writer, pipelines, a disk that can be held."""
 
 from __future__ import annotations
 
@@ -7,16 +7,28 @@ import threading
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import NamedTuple
 
+import pcs_records
+from pcs_backend.dedup.memory_store import Journal, MemoryStore
+from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Key, Outcome, Placed
+from pcs_backend.effects.metrics import Metrics
 from pcs_backend.exchange import Envelope, Received, Reply, Request
 from pcs_backend.inbox.inbox import FrameVisitor, Inbox
 from pcs_backend.offload import ThreadOffload
-from pcs_core.wal import Files, PosixFiles, Wal
+from pcs_backend.pipeline import Pipeline
+from pcs_backend.recovery import Settler
+from pcs_core.params import Params
+from pcs_core.ports import Sleep
+from pcs_core.signing import HmacKey, RecordVerifier
+from pcs_core.wal import Files, Frame, PosixFiles, Wal
 from pcs_logs import FailingFiles
 
 NOW_S = 1_750_000_000.0
 WAIT_S = 10.0
 SALT = b"8 octets"
+KEY = b"a key of the tests below HTTP"
+DEDUP_TTL_S = 1_000.0
 
 
 class Clock:
@@ -115,3 +127,91 @@ async def running_inbox(
     finally:
         await inbox.close()
         offload.close()
+
+
+class MoodyStore(MemoryStore):
+    """A memory store that raises what `moods` says for a method, as often as asked."""
+
+    def __init__(self, *, now: Clock, journal: Journal, records_max: int = 10_000) -> None:
+        super().__init__(now=now, journal=journal, records_max=records_max)
+        self.moods: dict[str, Exception] = {}
+        self.calls: list[str] = []
+
+    def feel(self, name: str) -> None:
+        self.calls.append(name)
+        if name in self.moods:
+            raise self.moods[name]
+
+    async def get(self, keys: Sequence[Key]) -> list[Outcome | None]:
+        self.feel("get")
+        return await super().get(keys)
+
+    async def put_first(self, candidates: Sequence[Candidate]) -> list[Placed]:
+        self.feel("put_first")
+        return await super().put_first(candidates)
+
+    async def note_conflicts(self, conflicts: Sequence[Conflict]) -> None:
+        self.feel("note_conflicts")
+        await super().note_conflicts(conflicts)
+
+
+class Rig(NamedTuple):
+    """A pipeline and what it is made of."""
+
+    pipeline: Pipeline
+    inbox: Inbox
+    store: MoodyStore
+    metrics: Metrics
+    clock: Clock
+
+    async def submit(self, *contents: bytes) -> list[Reply]:
+        return await self.pipeline.submit([request(body, received_at_s=self.clock()) for body in contents])
+
+    def count(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(f"flk_{name}_total", labels)
+
+    def counts(self) -> tuple[float | None, ...]:
+        """Return dedup hits, accepted, escalated, conflicts."""
+        return tuple(map(self.count, ("dedup_hits", "accepted", "escalated", "conflicts")))
+
+    def settler(self, *, sleep: Sleep = asyncio.sleep, force: bool = False) -> Settler:
+        return Settler(
+            self.inbox, self.pipeline, now=self.clock, sleep=sleep, dedup_ttl_s=DEDUP_TTL_S, force=force
+        )
+
+
+@asynccontextmanager
+async def running_rig(
+    folder: Path, files: Files | None = None, *, clock: Clock | None = None
+) -> AsyncIterator[Rig]:
+    """A pipeline over a real inbox and a memory store that is restored from it; records are signed with `KEY`."""
+    clock = clock or Clock()
+    early: list[tuple[int, Frame]] = []
+    async with running_inbox(
+        folder, files, visit=lambda sequence, frame: early.append((sequence, frame))
+    ) as inbox:
+        store = MoodyStore(now=clock, journal=inbox)
+        for sequence, frame in early:
+            store.replay(sequence, frame)
+        metrics = Metrics()
+        yield Rig(build_pipeline(inbox, store, metrics, clock), inbox, store, metrics, clock)
+
+
+def build_pipeline(
+    inbox: Inbox, store: DedupStore, metrics: Metrics, clock: Clock, *, inbox_is_own: bool = True
+) -> Pipeline:
+    return Pipeline(
+        inbox=inbox,
+        store=store,
+        verifier=RecordVerifier([HmacKey(KEY)]),
+        params=Params(),
+        metrics=metrics,
+        now=clock,
+        dedup_ttl_s=DEDUP_TTL_S,
+        inbox_is_own=inbox_is_own,
+    )
+
+
+def signed(**overrides: object) -> bytes:
+    """Return the body of a record signed with `KEY`."""
+    return pcs_records.body(pcs_records.sign(pcs_records.document(**overrides), hmac_key=KEY))
