@@ -116,13 +116,18 @@ class Backend:
         """SIGKILL."""
         return self._end(signal.SIGKILL)
 
-    def _end(self, number: signal.Signals) -> int:
+    def wait(self) -> int:
+        """Wait for the process to end by itself; returns the exit code."""
         assert self._process is not None
         assert self._reader is not None
-        self._process.send_signal(number)
         code = self._process.wait(STOP_TIMEOUT_S)
         self._reader.join(STOP_TIMEOUT_S)
         return code
+
+    def _end(self, number: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(number)
+        return self.wait()
 
     def _read(self) -> None:
         assert self._process is not None
