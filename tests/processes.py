@@ -68,6 +68,7 @@ class Backend:
 
     def __init__(self, data_dir: Path, **variables: str) -> None:
         self.data_dir = data_dir
+        self.command = [command("pcs-backend"), "serve"]
         self.variables = {"DATA_DIR": str(data_dir), "PORT": "0", **variables}
         self.url = ""
         self.output = b""
@@ -95,7 +96,7 @@ class Backend:
         self._listening.clear()
         self._ready.clear()
         self._process = subprocess.Popen(
-            [command("pcs-backend"), "serve"],
+            self.command,
             env=clean_environment(**self.variables),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
