@@ -1,4 +1,7 @@
-"""Structured logs: one JSON object a line on standard error. They hold pcs_id, status, counts; never a payload or a key."""
+"""Structured logs: one JSON object a line on standard error. They hold pcs_id, status, counts; never a payload or a key.
+
+Every string in them is redacted.
+"""
 
 from __future__ import annotations
 
@@ -6,6 +9,8 @@ import sys
 
 import orjson
 import structlog
+
+from pcs_core.redact import redact_event
 
 
 def configure_logs(level: str) -> None:
@@ -18,6 +23,7 @@ def configure_logs(level: str) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
+            redact_event,
             structlog.processors.JSONRenderer(
                 serializer=lambda event, **_: orjson.dumps(event).decode("ascii", "replace")
             ),

@@ -9,14 +9,10 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import MutableMapping
-from typing import Any
 
 import structlog
 
-from pcs_core.redact import redact
-
-_EventDict = MutableMapping[str, Any]  # structlog's own type of an event
+from pcs_core.redact import redact_event
 
 
 def configure_logs(level: str) -> None:
@@ -29,7 +25,7 @@ def configure_logs(level: str) -> None:
         processors=[
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            _redact_strings,
+            redact_event,
             structlog.processors.JSONRenderer(),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelName(level)),
@@ -53,11 +49,3 @@ class _LibraryHandler(logging.Handler):
             place=f"{record.module}:{record.lineno}",
             error=kind,
         )
-
-
-def _redact_strings(logger: object, name: str, event: _EventDict) -> _EventDict:
-    del logger, name
-    for key, value in event.items():
-        if isinstance(value, str) and key not in {"timestamp", "pcs_id"}:
-            event[key] = redact(value)
-    return event
