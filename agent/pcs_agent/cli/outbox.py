@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 
 import click
 
 from pcs_agent import app
 from pcs_agent.build import format_time
+from pcs_agent.cli.delivery import run_delivery
 from pcs_agent.cli.options import json_option, key_file_option, read_config
-from pcs_agent.cli.output import ROWS_MAX, DeliveryProgress, OutcomePrinter, print_json, print_table, warn
+from pcs_agent.cli.output import ROWS_MAX, print_json, print_table, warn
 from pcs_agent.config import Config
 from pcs_agent.errors import InputError
 from pcs_agent.outbox import Entry, State
-from pcs_agent.pipeline import Outcome
 from pcs_core.identity import is_pcs_id
 
 
@@ -62,18 +61,9 @@ def flush(*, resign: bool, key_file: str | None, as_json: bool) -> None:
       pcs-agent outbox flush --resign --key-file new.key
     """  # noqa: D301
     config = read_config(key_file)
-    printer = OutcomePrinter(as_json=as_json)
-    try:
-        with DeliveryProgress() as progress:
-
-            def report(outcome: Outcome) -> None:
-                progress.advance()
-                printer.report(outcome)
-
-            undelivered = asyncio.run(app.flush(config, report=report, warn=warn, resign=resign))
-    finally:
-        printer.close()
-    click.get_current_context().exit(1 if undelivered else 0)
+    run_delivery(
+        lambda report, _: app.flush(config, report=report, warn=warn, resign=resign), as_json=as_json
+    )
 
 
 @outbox.command()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
-
 import click
 import msgspec
 
 from pcs_agent import app
+from pcs_agent.cli.delivery import run_delivery
 from pcs_agent.cli.options import (
     json_option,
     key_file_option,
@@ -16,10 +15,8 @@ from pcs_agent.cli.options import (
     standard_input,
     stream_options,
 )
-from pcs_agent.cli.output import DeliveryProgress, OutcomePrinter, warn
-from pcs_agent.config import Config
+from pcs_agent.cli.output import warn
 from pcs_agent.events.windows import WINDOW_EVENTS_MAX
-from pcs_agent.pipeline import Outcome
 
 
 @click.command()
@@ -48,7 +45,7 @@ def run(*, key_file: str | None, deadline_s: float | None, as_json: bool, **valu
     \b
     Exit codes:
       0  all delivered (accepted or escalated)
-      1  something became a dead letter or is still pending in the outbox
+      1  something became a dead letter or is still pending in the outbox, or a signal (Ctrl-C, SIGTERM) ended it
       2  usage, input or configuration
 
     \b
@@ -61,23 +58,9 @@ def run(*, key_file: str | None, deadline_s: float | None, as_json: bool, **valu
     request = msgspec.convert(settings_from(values), app.StreamRequest)
     if deadline_s is not None:
         config = config.with_deadline(deadline_s)
-    undelivered = _run(config, request, as_json=as_json)
-    click.get_current_context().exit(1 if undelivered else 0)
-
-
-def _run(config: Config, request: app.StreamRequest, *, as_json: bool) -> int:
-    printer = OutcomePrinter(as_json=as_json)
-    try:
-        with DeliveryProgress() as progress:
-
-            def report(outcome: Outcome) -> None:
-                progress.advance()
-                printer.report(outcome)
-
-            return asyncio.run(
-                app.run_stream(
-                    config, request, standard_input, report=report, warn=warn, announce=progress.expect
-                )
-            )
-    finally:  # also after a fault in the stream: what was delivered before it is told
-        printer.close()
+    run_delivery(
+        lambda report, progress: app.run_stream(
+            config, request, standard_input, report=report, warn=warn, announce=progress.expect
+        ),
+        as_json=as_json,
+    )
