@@ -1,5 +1,5 @@
-# Everything runs from .venv, which `install` makes. PYTHON picks the interpreter, 3.11 or newer.
-PYTHON ?= python3.11
+# Everything runs from .venv, which `install` makes. PYTHON picks the interpreter, 3.11 or newer; the oldest found otherwise.
+PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
 

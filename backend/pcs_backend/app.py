@@ -92,6 +92,7 @@ class Service:
         engine = self._engine
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(engine.close)
+            engine.claim()
             runner = await self._listen(announce)
             stack.push_async_callback(runner.cleanup)
             await engine.open()
@@ -138,6 +139,12 @@ class Service:
             await site.start()
         except socket.gaierror:
             raise ConfigError(f"HOST: found a name without an address; allowed: {ALLOWED['HOST']}") from None
+        except OSError as error:
+            reason = os.strerror(error.errno or 0)
+            raise ConfigError(
+                f"PORT: found {settings.port}, where nothing can listen ({reason}); allowed: a free port, on a HOST "
+                "that is an address of this machine"
+            ) from None
         host, port = runner.addresses[0][:2]
         announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
         return runner

@@ -26,8 +26,13 @@ from pcs_core.signing import (
 from pcs_core.typed import convert
 
 DAY_S = 86_400.0
+TOKEN_RATE_MIN = 0.001
+"""Records a second; a lower rate could make a client wait for years."""
+
 _Days = Annotated[float, Meta(gt=0, le=3_650)]
-_REDIS_ADDR = re.compile(r"\A(?:rediss?://\S+|[^\s:/@]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})\Z")
+_REDIS_ADDR = re.compile(
+    r"\A(?:rediss?://[^\s/?]+(?:/\d*)?(?:\?\S*)?|[^\s:/@]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})\Z"
+)
 _POSTGRES_DSN = re.compile(r"\Apostgres(?:ql)?://\S+\Z")
 
 
@@ -68,7 +73,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     redis_addr: str = ""
     postgres_dsn: str = ""
     token_rate: Annotated[float, Meta(ge=0, le=1_000_000)] = 0.0
-    metrics_user: str = ""
+    metrics_user: Annotated[str, Meta(pattern=r"\A[^:]*\Z")] = ""
     metrics_pass: str = ""
     metrics_public: bool = False
     pcs_sign_alg: Literal["none", "hmac", "ed25519"] = "none"
@@ -84,7 +89,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     memory_store_max_records: Annotated[int, Meta(ge=1, le=100_000_000)] = 1_000_000
     disk_free_min_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 64 * 1024 * 1024
     drain_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
 
     def __repr__(self) -> str:
         return "Settings(…)"  # several of them are secrets
@@ -96,10 +101,10 @@ ALLOWED = {
     "PORT": "an integer from 0 to 65535",
     "DATA_DIR": "a path",
     "DEDUP_BACKEND": "memory, redis or postgres",
-    "REDIS_ADDR": "host:port or a redis:// URL",
+    "REDIS_ADDR": "host:port or a redis:// URL whose path is a database number",
     "POSTGRES_DSN": "a postgresql:// URL",
-    "TOKEN_RATE": "a number from 0 to 1000000 (records a second, 0 = no limit)",
-    "METRICS_USER": "a user name, with METRICS_PASS",
+    "TOKEN_RATE": "0 (no limit) or 0.001 to 1000000 (records a second)",
+    "METRICS_USER": "a user name without a colon, with METRICS_PASS",
     "METRICS_PASS": "a password, with METRICS_USER",
     "METRICS_PUBLIC": "true or false",
     "PCS_SIGN_ALG": "none, hmac or ed25519",
@@ -115,7 +120,7 @@ ALLOWED = {
     "MEMORY_STORE_MAX_RECORDS": "an integer from 1 to 100000000",
     "DISK_FREE_MIN_BYTES": "an integer from 0",
     "DRAIN_TIMEOUT_S": "a number of seconds above 0, up to 600",
-    "LOG_LEVEL": "DEBUG, INFO, WARNING or ERROR",
+    "LOG_LEVEL": "debug, info, warning, error or critical, in any case",
 }
 """What each variable allows, as error messages and the configuration table say it."""
 
@@ -156,10 +161,13 @@ def load_config(environ: Mapping[str, str]) -> Config:
     for name, value in given.items():
         if not _is_utf8(value):
             raise ConfigError(f"{name}: found bytes that are not UTF-8; allowed: {ALLOWED[name]}")
+    if "LOG_LEVEL" in given:
+        given["LOG_LEVEL"] = given["LOG_LEVEL"].upper()
     try:
         settings = convert(given, Settings, ALLOWED, strict=False)
     except MalformedError as error:
         raise ConfigError(str(error).removeprefix("$.")) from None
+    _check_spelling(given, settings)
     warnings: list[str] = []
     _check_together(settings)
     return Config(
@@ -183,7 +191,22 @@ def _is_utf8(value: str) -> bool:
     return not any("\ud800" <= character <= "\udfff" for character in value)
 
 
+def _check_spelling(given: Mapping[str, str], settings: Settings) -> None:
+    """Refuse what the conversion takes and the table does not allow: `1e3` for an integer, `1` for true."""
+    for name, value in given.items():
+        taken = getattr(settings, name.lower())
+        is_boolean = isinstance(taken, bool)
+        if (is_boolean and value.lower() not in {"true", "false"}) or (
+            isinstance(taken, int) and not is_boolean and not value.isdecimal()
+        ):
+            raise ConfigError(_unfit(name, value))
+
+
 def _check_together(settings: Settings) -> None:
+    if 0 < settings.token_rate < TOKEN_RATE_MIN:
+        raise ConfigError(
+            f"TOKEN_RATE: found a rate of less than {TOKEN_RATE_MIN:g}; allowed: {ALLOWED['TOKEN_RATE']}"
+        )
     if bool(settings.metrics_user) != bool(settings.metrics_pass):
         missing = "METRICS_PASS" if settings.metrics_user else "METRICS_USER"
         raise ConfigError(

@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import Any, NamedTuple
 
@@ -38,6 +39,7 @@ from pcs_core.wal import Files, Frame, Wal
 
 OWN_WORKER = "0"
 _WAL_FOLDER = "wal"
+_WORKER_NAME = re.compile(r"\d{1,4}", re.ASCII)
 _SNAPSHOT = os.path.join("memory", "outcomes.snap")
 
 _log = structlog.get_logger(__name__)
@@ -132,15 +134,18 @@ class Engine:
         """This worker's inbox, then those of workers that are gone."""
         return [self.inbox, *self._orphans]
 
-    async def open(self) -> None:
-        """Lock the data folder and read the logs. On return work can be taken.
+    def claim(self, *, must_exist: bool = False) -> None:
+        """Lock the data folder, and make it if it is missing.
+
+        Args:
+            must_exist: Refuse a missing one instead: where it is to be read, its name was mistyped.
 
         Raises:
-            WalError: Another process owns the folder.
+            WalLockedError: Another process owns the folder.
             ConfigError: The folder cannot be used.
-            DataError: Starting would forget what was answered.
-            OSError: The disk refused.
         """
+        if must_exist and not os.path.isdir(os.path.join(self._data_dir, _WAL_FOLDER)):
+            raise ConfigError("DATA_DIR: found no folder with a WAL; allowed: the folder that `serve` uses")
         files = self._ports.files
         try:
             files.make_folder(self._data_dir)
@@ -150,16 +155,26 @@ class Engine:
             raise ConfigError(
                 f"DATA_DIR: found a path that cannot be used ({reason}); allowed: a folder"
             ) from None
+
+    async def open(self) -> None:
+        """Read the logs of the claimed folder. On return work can be taken.
+
+        Raises:
+            WalError: Another process owns a log.
+            DataError: Starting would forget what was answered.
+            OSError: The disk refused.
+        """
+        files = self._ports.files
         problem = None
-        if self._memory is not None:
+        if (memory := self._memory) is not None:
             files.make_folder(os.path.dirname(self._snapshot_path))
-            problem = self._memory.restore_snapshot(files, self._snapshot_path)
-            self._snapshot_at_sequence = self._memory.covered_sequence
+            problem = await self._bulk.run(lambda: memory.restore_snapshot(files, self._snapshot_path))
+            self._snapshot_at_sequence = memory.covered_sequence
         await self.inbox.open(self._visit)
         if self._memory is not None:
             self._memory.check_restored(problem, log_is_complete=self.inbox.starts_at_first)
         for worker in files.list_names(os.path.join(self._data_dir, _WAL_FOLDER)):
-            if worker != OWN_WORKER:
+            if worker != OWN_WORKER and _WORKER_NAME.fullmatch(worker):
                 await self._adopt(worker)
         for inbox in self.inboxes:
             for damage in inbox.damages:
@@ -320,8 +335,20 @@ async def run_until(
 
 
 @contextlib.asynccontextmanager
-async def running(engine: Engine) -> AsyncIterator[None]:
-    """Keep the logs of an open engine writable, without serving; on leaving, everything is on disk and closed."""
+async def offline(engine: Engine) -> AsyncIterator[None]:
+    """Open an engine over a data folder that exists, without serving; on leaving, everything is on disk and closed.
+
+    Raises:
+        WalLockedError: A process serves from the folder.
+        ConfigError: There is no such folder, or it cannot be used.
+        DataError: Its data cannot be started from.
+    """
+    try:
+        engine.claim(must_exist=True)
+        await engine.open()
+    except BaseException:
+        await engine.close()
+        raise
     tasks = [
         asyncio.create_task(inbox.run(), name=f"inbox-{index}") for index, inbox in enumerate(engine.inboxes)
     ]

@@ -3,6 +3,16 @@
 from __future__ import annotations
 
 
+def place_of(error: BaseException) -> str:
+    """Return file and line where an exception was raised, without its message: that may quote a payload."""
+    trace = error.__traceback__
+    while trace is not None and trace.tb_next is not None:
+        trace = trace.tb_next
+    return (
+        "" if trace is None else f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
+    )
+
+
 class BackendError(Exception):
     """Base of every error that `pcs_backend` raises on purpose."""
 

@@ -35,7 +35,7 @@ import structlog
 
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Key, Outcome, Placed
 from pcs_backend.effects.metrics import Metrics
-from pcs_backend.errors import UnavailableError
+from pcs_backend.errors import UnavailableError, place_of
 from pcs_backend.exchange import Received, Reply, Request
 from pcs_backend.inbox.frames import Refusal
 from pcs_backend.inbox.inbox import Inbox
@@ -135,7 +135,7 @@ class Pipeline:
             detail = str(error)
         except Exception as error:  # noqa: BLE001 - a defect must not lose a request that is on disk
             # Neither message nor arguments of an unforeseen exception are known to be free of payload.
-            _log.error("judging failed", error=type(error).__name__, place=_place_of(error))
+            _log.error("judging failed", error=type(error).__name__, place=place_of(error))
             if len(received) > 1:  # one of them did it; apart, it does not keep the others from their outcome
                 return [reply for each in received for reply in await self.judge([each])]
             detail = "the request is kept and will be judged later"
@@ -256,13 +256,3 @@ def _fingerprint(record: Record) -> str:
     """Hash what makes two records with one id the same: the signed subset, scales and N_j."""
     counts = orjson.dumps([record.scales, record.counts])
     return hashlib.sha256(canonical_payload(record) + b"\n" + counts).hexdigest()
-
-
-def _place_of(error: BaseException) -> str:
-    """Return file and line where an exception was raised, without its message."""
-    trace = error.__traceback__
-    while trace is not None and trace.tb_next is not None:
-        trace = trace.tb_next
-    return (
-        "" if trace is None else f"{trace.tb_frame.f_code.co_filename.rpartition('/')[2]}:{trace.tb_lineno}"
-    )

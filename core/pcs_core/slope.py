@@ -33,5 +33,11 @@ def theil_sen_slope(scales: Sequence[int], counts: Sequence[int]) -> float:
 @lru_cache(maxsize=_CACHED_SCALE_SETS_MAX)
 def _runs(scales: tuple[int, ...]) -> tuple[tuple[int, int, float], ...]:
     """Return every pair of positions with the difference of the logs of its scales."""
-    logs = [math.log2(scale) for scale in scales]
-    return tuple((i, j, logs[j] - logs[i]) for i, j in combinations(range(len(scales)), 2))
+    return tuple((i, j, _log2_ratio(scales[i], scales[j])) for i, j in combinations(range(len(scales)), 2))
+
+
+def _log2_ratio(low: int, high: int) -> float:
+    """Return log2(high/low), above 0 also where the two are neighbours so large that their logs are the same float."""
+    if high < 2 * low:
+        return math.log1p((high - low) / low) / math.log(2)
+    return math.log2(high) - math.log2(low)

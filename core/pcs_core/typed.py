@@ -19,6 +19,11 @@ T = TypeVar("T")
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`\Z")
 _MISSING = re.compile(r"\AObject missing required field `(?P<name>[^`]*)`")
 _UNKNOWN = re.compile(r"\AObject contains unknown field `[^`]*`")
+_MEMBER = re.compile(r"\[\.\.\.\]")
+_INTEGER_64_BIT = 2.0**63
+"""Integers from here on come out of the JSON decoder as floating-point numbers."""
+
+_MEMBER_KINDS_MAX = 3
 _STEP = re.compile(r"\.(?P<name>[A-Za-z0-9_]+)|\[(?P<index>\d+)\]")
 
 
@@ -35,6 +40,8 @@ def describe(value: object) -> str:
             return "a boolean"
         case int():
             return "a negative integer" if value < 0 else "an integer"
+        case float() if abs(value) >= _INTEGER_64_BIT:
+            return "a number too large for an integer of 64 bits"
         case float():
             return "a number with a fraction or exponent"
         case str():
@@ -70,26 +77,27 @@ def convert(value: object, kind: type[T], allowed: Mapping[str, str], *, strict:
 def _explain(message: str, value: object, allowed: Mapping[str, str]) -> MalformedError:
     found_path = _PATH.search(message)
     path = found_path["path"] if found_path else ""
-    node, known = _walk(value, path)
     if missing := _MISSING.match(message):
         path, found = f"{path}.{missing['name']}", "nothing"
     elif _UNKNOWN.match(message):
         found = "an unknown member"
     else:
-        found = describe(node) if known else "a member that does not fit"
+        found = _describe_at(value, path)
     rule = allowed.get(re.sub(r"\[[^\]]*\]", "[]", path).removeprefix("."), "another kind of value")
     return MalformedError(f"${path}", found, rule)
 
 
-def _walk(value: object, path: str) -> tuple[object, bool]:
+def _describe_at(value: object, path: str) -> str:
+    """Describe what stands at a path of msgspec's, which names the keys of objects and not those of mappings."""
     position = 0
     while position < len(path):
-        step = _STEP.match(path, position)
-        if step is None:  # `[...]`: msgspec does not name the keys of a mapping
-            return None, False
+        if _MEMBER.match(path, position):
+            kinds = sorted({describe(member) for member in cast("dict[str, object]", value).values()})
+            return f"members that are {' or '.join(kinds[:_MEMBER_KINDS_MAX])}"
+        step = cast("re.Match[str]", _STEP.match(path, position))
         position = step.end()
         if step["name"] is not None:
             value = cast("dict[str, object]", value)[step["name"]]
         else:
             value = cast("list[object]", value)[int(step["index"])]
-    return value, True
+    return describe(value)

@@ -30,10 +30,11 @@ SECONDS = "a number of seconds above 0, up to 600"
 
 MALFORMED = {
     "HOST": ["h" * 256],
-    "PORT": [CANARY, "-1", "65536", "80.5", " 80", "8_0", "0x50"],
+    "PORT": [CANARY, "-1", "65536", "80.5", " 80", "8_0", "0x50", "1e3"],
     "DEDUP_BACKEND": [CANARY, "Redis", "memory "],
     "TOKEN_RATE": [CANARY, "-1", "nan", "inf", "1000001"],
-    "METRICS_PUBLIC": [CANARY, "yes", "2"],
+    "METRICS_USER": [f"{CANARY}:"],
+    "METRICS_PUBLIC": [CANARY, "yes", "1"],
     "PCS_SIGN_ALG": [CANARY, "HMAC", "null", "hmac,ed25519"],
     "ALLOW_UNSIGNED": [CANARY, "no thanks"],
     "DEDUP_TTL_DAYS": [CANARY, "0", "-1", "nan", "inf", "3651"],
@@ -43,7 +44,7 @@ MALFORMED = {
     "MEMORY_STORE_MAX_RECORDS": [CANARY, "0", "1.5"],
     "DISK_FREE_MIN_BYTES": [CANARY, "-1", str(2**50 + 1)],
     "DRAIN_TIMEOUT_S": [CANARY, "0", "601"],
-    "LOG_LEVEL": [CANARY, "debug", "TRACE"],
+    "LOG_LEVEL": [CANARY, "TRACE"],
 }
 
 
@@ -332,14 +333,34 @@ class TestCommandLine:
         assert b"Traceback" not in ended.stderr
         assert CANARY.encode() not in ended.stderr + ended.stdout
 
-    def test_port_that_is_taken_exits_1_with_a_reason(self, tmp_path: Path) -> None:
+    def test_port_that_is_taken_exits_2_with_a_reason(self, tmp_path: Path) -> None:
         import socket
 
         with socket.create_server(("127.0.0.1", 0)) as other:
             port = str(other.getsockname()[1])
             ended = run("pcs-backend", "serve", DATA_DIR=str(tmp_path), PORT=port)
-        assert ended.returncode == 1
-        assert ended.stderr.decode().splitlines()[-1] == "pcs-backend: cannot serve: Address already in use"
+        assert ended.returncode == 2
+        assert ended.stderr.decode().splitlines()[-1] == (
+            f"pcs-backend: PORT: found {port}, where nothing can listen (Address already in use); allowed: a free port, "
+            "on a HOST that is an address of this machine"
+        )
+
+    def test_reading_commands_refuse_a_folder_that_is_not_there_and_do_not_make_it(
+        self, tmp_path: Path
+    ) -> None:
+        folder = tmp_path / "mistyped"
+        for arguments in (
+            ("escalations", "list"),
+            ("escalations", "ack", "0" * 64),
+            ("conflicts",),
+            ("replay",),
+        ):
+            ended = run("pcs-backend", *arguments, DATA_DIR=str(folder))
+            assert (ended.returncode, ended.stdout) == (2, b"")
+            assert ended.stderr == (
+                b"pcs-backend: DATA_DIR: found no folder with a WAL; allowed: the folder that `serve` uses\n"
+            )
+        assert not folder.exists()
 
     @pytest.mark.parametrize(
         "arguments", [(), ("serve",), ("check-config",), ("replay",), ("escalations",), ("conflicts",)]
@@ -369,6 +390,17 @@ class TestCommandLine:
 
 @pytest.mark.slow
 class TestCheckConfig:
+    @pytest.mark.parametrize("folder", ["/proc/x", "/dev/null", "/dev/null/x"])
+    def test_data_folder_that_serve_could_not_use(self, folder: str) -> None:
+        ended = run("pcs-backend", "check-config", DATA_DIR=folder)
+        assert (ended.returncode, ended.stdout) == (2, b"")
+        assert ended.stderr.startswith(b"pcs-backend: DATA_DIR: found a path that cannot be used (")
+
+    def test_data_folder_that_is_not_there_yet_is_good_and_not_made(self, tmp_path: Path) -> None:
+        ended = run("pcs-backend", "check-config", DATA_DIR=str(tmp_path / "a" / "b"))
+        assert ended.returncode == 0
+        assert list(tmp_path.iterdir()) == []
+
     def test_good_settings_without_a_word_more(self) -> None:
         ended = run("pcs-backend", "check-config", PCS_SIGN_ALG="hmac", PCS_HMAC_KEY=LONG_KEY)
         assert (ended.returncode, ended.stdout, ended.stderr) == (

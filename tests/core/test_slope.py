@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import pytest
 import scipy.stats
@@ -30,6 +32,13 @@ def test_a_shape_of_known_dimension_has_that_slope(dimension: int, size: int) ->
     assert theil_sen_slope(scales, [scale**dimension for scale in scales]) == pytest.approx(
         dimension, abs=1e-12
     )
+
+
+@pytest.mark.parametrize("low", [2, 2**26, 2**50, 2**62])
+def test_neighbouring_scales_however_large_have_a_finite_slope(low: int) -> None:
+    """Their logs are the same float from some 2^48 on; the slope of equal counts is 0 all the same."""
+    assert theil_sen_slope([low, low + 1], [7, 7]) == 0.0
+    assert theil_sen_slope([low, low + 1], [1, 2]) == pytest.approx(math.log(2) * low, rel=0.3)
 
 
 def test_an_even_number_of_pairs_takes_the_mean_of_the_middle_two() -> None:

@@ -91,6 +91,12 @@ class TestStep1:
         answer = await client.submit(signed(), **{"Content-Encoding": encoding})
         assert_problem(answer, 415, "unsupported-media-type")
 
+    async def test_a_coded_transfer_is_415(self, backend: Backend) -> None:
+        head = b"POST /v1/pcs/submit HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nConnection: close\r\n"
+        body = b"%x\r\n%b\r\n0\r\n\r\n" % (len(signed()), signed())
+        answer = await exchange(backend, head + b"Transfer-Encoding: gzip, chunked\r\n\r\n" + body)
+        assert answer.startswith(b"HTTP/1.1 415 ")
+
     async def test_exactly_the_limit_passes(self, client: Client) -> None:
         """The size limit is inclusive: white space behind a record brings it to exactly 262,144 bytes."""
         assert (await client.submit(signed().ljust(SIZE_BYTES_MAX))).status == 200
@@ -251,6 +257,14 @@ class TestSteps7To11:
         answer = await client.submit(signed(scales=[2, 4, 8, 16, 32], **overrides))
         assert answer.status == 202
         assert reason in answer.document["reasons"]
+
+    async def test_neighbouring_scales_however_large_are_judged(self, client: Client) -> None:
+        """Their logs are the same float; the slope of a record that any sender may send is finite all the same."""
+        scales = [2**50, 2**50 + 1]
+        body = signed(scales=scales, N_j=dict.fromkeys(map(str, scales), 7), D_hat=0.0)
+        answer = await client.submit(body)
+        assert answer.document["recomputed"]["D_hat"] == 0.0
+        assert "slope_out_of_tolerance" not in answer.document["reasons"]
 
     async def test_changed_counts_under_a_known_id_are_a_conflict(self, client: Client) -> None:
         """L9: the first outcome is answered, the conflict counted and kept."""

@@ -19,12 +19,17 @@ from pcs_backend.app import real_ports
 from pcs_backend.config import Config, load_config
 from pcs_backend.dedup.store import LIST_MAX, DedupStore, Escalation, Key
 from pcs_backend.effects.logs import configure_logs
-from pcs_backend.engine import Engine, build_store, running
+from pcs_backend.engine import Engine, build_store, offline
 from pcs_backend.errors import StoreUnavailableError
 from pcs_backend.exchange import DEFAULT_TENANT
 from pcs_backend.http.admin import ACKS_PATH, CONFLICTS_PATH, ESCALATIONS_PATH, SOCKET_NAME, Acks, Listing
 from pcs_core.errors import WalLockedError
 from pcs_core.identity import is_pcs_id
+
+_TABLE_CHARACTERS = 300
+"""Wider than any row."""
+
+_Row = dict[str, str | list[str]]
 
 _limit_option = click.option(
     "--limit", type=click.IntRange(1, LIST_MAX), default=100, show_default=True, help="Entries at most."
@@ -72,9 +77,13 @@ def ack_command(pcs_ids: tuple[str, ...]) -> None:
         if not is_pcs_id(pcs_id):
             found = f"found a string of length {len(pcs_id)}"
             raise click.UsageError(f"PCS_ID {position}: {found}; allowed: 64 lower-case hex digits")
-    done = uvloop.run(_ack(_prepare(), pcs_ids))
+    wanted = list(dict.fromkeys(pcs_ids))
+    done = uvloop.run(_ack(_prepare(), wanted))
     click.echo(f"{sum(done)} acknowledged, {len(done) - sum(done)} not in the queue")
-    if not all(done):
+    missing = [pcs_id for pcs_id, was_open in zip(wanted, done, strict=True) if not was_open]
+    for pcs_id in missing:
+        click.echo(f"not in the queue: {pcs_id}", err=True)
+    if missing:
         raise SystemExit(1)
 
 
@@ -90,7 +99,7 @@ Examples:
 def conflicts(limit: int, *, as_json: bool) -> None:
     """List ids that came with more than one set of contents, newest first."""
     listing = uvloop.run(_list(_prepare(), CONFLICTS_PATH, limit))
-    rows = [
+    rows: list[_Row] = [
         {"pcs_id": each.pcs_id, "seen_at": _time(each.seen_at_ms), "fingerprint": each.fingerprint}
         for each in listing.conflicts
     ]
@@ -138,14 +147,13 @@ async def _direct_store(config: Config) -> AsyncIterator[DedupStore | None]:
             await store.close()
         return
     engine = Engine(config, ports)
-    try:
-        await engine.open()
-    except WalLockedError:
-        await engine.close()
-        yield None
-        return
-    async with running(engine):
-        yield engine.store
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            await stack.enter_async_context(offline(engine))
+        except WalLockedError:
+            yield None
+        else:
+            yield engine.store
 
 
 @contextlib.asynccontextmanager
@@ -170,23 +178,31 @@ async def _ok(response: aiohttp.ClientResponse) -> bytes:
     return await response.read()
 
 
-def _escalation_row(escalation: Escalation) -> dict[str, str]:
-    reasons = ", ".join(orjson.loads(escalation.body)["reasons"])
-    return {"pcs_id": escalation.pcs_id, "stored_at": _time(escalation.stored_at_ms), "reasons": reasons}
+def _escalation_row(escalation: Escalation) -> _Row:
+    return {
+        "pcs_id": escalation.pcs_id,
+        "stored_at": _time(escalation.stored_at_ms),
+        "reasons": orjson.loads(escalation.body)["reasons"],
+    }
 
 
 def _time(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _show(rows: Sequence[dict[str, str]], columns: Sequence[str], *, as_json: bool) -> None:
+def _show(rows: Sequence[_Row], columns: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         for row in rows:
             click.echo(orjson.dumps(row))
         return
-    table = Table()
+    if not rows:
+        click.echo("nothing")
+        return
+    # Ids stay whole and on one line, whatever the width: a part of one can neither be searched for nor acknowledged.
+    table = Table(box=None, pad_edge=False)
     for column in columns:
-        table.add_column(column, overflow="fold")  # an id that is cut off could not be acknowledged
+        table.add_column(column, no_wrap=True)
     for row in rows:
-        table.add_row(*(row[column] for column in columns))
-    Console().print(table if rows else "nothing")
+        cells = [row[column] for column in columns]
+        table.add_row(*(cell if isinstance(cell, str) else ", ".join(cell) for cell in cells))
+    Console(width=_TABLE_CHARACTERS, soft_wrap=True).print(table)

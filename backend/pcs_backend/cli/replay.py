@@ -14,7 +14,7 @@ from rich.progress import Progress
 from pcs_backend.app import real_ports
 from pcs_backend.config import Config, load_config
 from pcs_backend.effects.logs import configure_logs
-from pcs_backend.engine import Engine, running
+from pcs_backend.engine import Engine, offline
 
 _RESULTS = ("accepted", "escalated", "replayed", "refused", "deferred", "too_old", "unreadable")
 
@@ -50,13 +50,8 @@ def replay(*, force: bool, as_json: bool) -> None:
 async def _replay(config: Config, *, force: bool) -> Counter[str]:
     engine = Engine(config, real_ports(), force_replay=force)
     results: Counter[str] = Counter()
-    try:
-        await engine.open()
+    async with offline(engine):
         await engine.connect_store()
-    except BaseException:
-        await engine.close()
-        raise
-    async with running(engine):
         await _settle_all(engine, results)
     return results
 
@@ -69,11 +64,11 @@ async def _settle_all(engine: Engine, results: Counter[str]) -> None:
         for inbox, settler in zip(engine.inboxes, engine.settlers, strict=True):
             while inbox.has_deferred:
                 batch = await settler.settle_batch()
+                unjudged = batch.pop("deferred", 0)
                 results.update(batch)
                 progress.advance(bar, batch.total())
-                if batch["deferred"]:  # the store went down: what is left stays for the next time
-                    left = inbox.open_requests - settler.too_old - inbox.unreadable_requests
-                    results["deferred"] += left - batch["deferred"]
+                if unjudged and not batch.total():  # the store is down: what is left stays for the next time
                     break
+            results["deferred"] += inbox.open_requests - settler.too_old - inbox.unreadable_requests
             results["too_old"] += settler.too_old
             results["unreadable"] += inbox.unreadable_requests

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import tempfile
 
 import click
 import structlog
@@ -14,7 +15,7 @@ from pcs_backend.app import Service, real_ports, stop_on_signals
 from pcs_backend.config import Config, load_config
 from pcs_backend.effects.logs import configure_logs
 from pcs_backend.engine import build_store
-from pcs_backend.errors import BackendError, StoreUnavailableError
+from pcs_backend.errors import BackendError, ConfigError, StoreUnavailableError
 
 _log = structlog.get_logger(__name__)
 
@@ -50,10 +51,24 @@ def check_config() -> None:
     """Check the settings, ask the store, and warn of what breaks durability."""
     config = load_config(os.environ)
     configure_logs("ERROR")
+    _check_folder(config.settings.data_dir)
     warnings = [*config.warnings, *uvloop.run(_store_warnings(config))]
     for warning in warnings:
         click.echo(f"warning: {warning}", err=True)
     click.echo(f"configuration is valid; {len(warnings)} warning(s)")
+
+
+def _check_folder(path: str) -> None:
+    """Try to write where `serve` would, without leaving anything."""
+    folder = os.path.abspath(path)
+    while not os.path.lexists(folder):
+        folder = os.path.dirname(folder)
+    try:
+        with tempfile.TemporaryFile(dir=folder):
+            return
+    except OSError as error:
+        reason = os.strerror(error.errno or 0)
+    raise ConfigError(f"DATA_DIR: found a path that cannot be used ({reason}); allowed: a folder")
 
 
 async def _serve(config: Config) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import heapq
 from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol
@@ -81,8 +82,9 @@ class MemoryStore:
         self._now = now
         self._journal = journal
         self._records_max = records_max
-        # In order of insertion, which is order of expiry: every outcome lives equally long.
         self._outcomes: dict[Key, Outcome] = {}
+        # A heap, because a restart may have changed how long outcomes live. Entries of outcomes gone before are passed over.
+        self._expiries: list[tuple[int, Key]] = []
         self._escalations: dict[Key, None] = {}
         self._conflicts: dict[str, dict[tuple[str, str], Conflict]] = {}
         self._syncing: dict[Key, asyncio.Future[None]] = {}
@@ -127,7 +129,10 @@ class MemoryStore:
             else:
                 new[key] = candidate
         if new:
-            self._require_room(len(new))
+            if self._lacks_room(len(new)):
+                self._purge()
+            if self._lacks_room(len(new)):
+                raise StoreUnavailableError("the memory store is full")
             await self._store(new)
         for key in others:
             if (syncing := self._syncing.get(key)) is not None:
@@ -186,15 +191,7 @@ class MemoryStore:
 
     async def purge_expired(self) -> int:
         """As `DedupStore.purge_expired`."""
-        now_ms = self._now() * 1_000
-        expired: list[Key] = []
-        for key, outcome in islice(self._outcomes.items(), PURGE_MAX):
-            if outcome.expires_at_ms > now_ms:
-                break
-            expired.append(key)
-        for key in expired:
-            self._forget(key)
-        return len(expired)
+        return self._purge()
 
     async def durability_warnings(self) -> list[str]:
         """The WAL is as durable as its disk."""
@@ -317,9 +314,19 @@ class MemoryStore:
             raise
         del self._in_flight[token]
 
-    def _require_room(self, count: int) -> None:
-        if len(self._outcomes) + len(self._syncing) + count > self._records_max:
-            raise StoreUnavailableError("the memory store is full")
+    def _lacks_room(self, count: int) -> bool:
+        return len(self._outcomes) + len(self._syncing) + count > self._records_max
+
+    def _purge(self) -> int:
+        now_ms = self._now() * 1_000
+        purged = 0
+        while self._expiries and self._expiries[0][0] <= now_ms and purged < PURGE_MAX:
+            expires_at_ms, key = heapq.heappop(self._expiries)
+            outcome = self._outcomes.get(key)
+            if outcome is not None and outcome.expires_at_ms == expires_at_ms:
+                self._forget(key)
+                purged += 1
+        return purged
 
     def _unexpired(self, key: Key) -> Outcome | None:
         outcome = self._outcomes.get(key)
@@ -328,6 +335,7 @@ class MemoryStore:
     def _keep(self, outcome: Outcome) -> None:
         self._forget(outcome.key)
         self._outcomes[outcome.key] = outcome
+        heapq.heappush(self._expiries, (outcome.expires_at_ms, outcome.key))
         if outcome.escalated:
             self._escalations[outcome.key] = None
 

@@ -6,6 +6,9 @@ deadlock.
 
 from __future__ import annotations
 
+# Tables that are gone are an outage too.
+PING = "SELECT FROM pcs_outcomes, pcs_escalations, pcs_conflicts LIMIT 0"
+
 # The outcome and its queue entry are one statement: neither is ever there without the other. A conflicting insert that
 # is not yet committed is waited for, so that the loser's next statement sees the winner.
 PUT_FIRST = """

@@ -105,7 +105,7 @@ class PostgresStore:
     async def ping(self) -> None:
         """As `DedupStore.ping`."""
         async with self._connection() as connection:
-            await connection.fetchval("SELECT 1")
+            await connection.execute(queries.PING)
 
     async def get(self, keys: Sequence[Key]) -> list[Outcome | None]:
         """As `DedupStore.get`."""

@@ -43,6 +43,12 @@ class BodyReader:
                 headers={"Accept-Encoding": "identity"},
                 field="Content-Encoding",
             )
+        if request.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":
+            return Problem.UNSUPPORTED_MEDIA_TYPE.reply(
+                "Transfer-Encoding: found another one; allowed: chunked or none",
+                headers=_CLOSE,
+                field="Transfer-Encoding",
+            )
         if (request.content_length or 0) > self._size_bytes_max:
             return self._too_large()
         if request.headers.get("Expect", "").lower() == "100-continue":

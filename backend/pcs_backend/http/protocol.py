@@ -9,9 +9,11 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
+import structlog
 from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 
+from pcs_backend.errors import place_of
 from pcs_backend.exchange import Reply
 from pcs_backend.problems import Problem, unavailable_reply
 
@@ -22,6 +24,7 @@ _BUFFER_BYTES = 64 * 1024
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
+_log = structlog.get_logger(__name__)
 _silent = logging.getLogger("pcs_backend.http.silent")
 
 
@@ -47,7 +50,7 @@ class ProblemProtocol(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """Answer what never reached the handler, or broke in it, without a word of the request."""
-        del exc, message
+        del message
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun")
         if status < 500:
@@ -55,6 +58,8 @@ class ProblemProtocol(RequestHandler):
                 "request: found something that is not HTTP/1.1; allowed: HTTP/1.1"
             )
         else:
+            if exc is not None:
+                _log.error("handling a request failed", error=type(exc).__name__, place=place_of(exc))
             reply = unavailable_reply("the request could not be handled")
         response = to_response(reply)
         response.force_close()

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -400,6 +401,21 @@ class TestRoom:
                 await first.put(outcome(2))
             files.release()
             await writing
+
+    async def test_outcomes_that_live_shorter_than_older_ones_make_room_when_they_expire(
+        self, tmp_path: Path, clock: Clock
+    ) -> None:
+        """A restart with a shorter DEDUP_TTL_DAYS: the new expire before the old, which came first."""
+        async with opened(tmp_path, clock, records_max=2) as first:
+            long_lived = msgspec.structs.replace(outcome(1), expires_at_ms=outcome(1).expires_at_ms * 2)
+            await first.put(long_lived)
+            await first.put(outcome(2))
+            clock.move(LIFE_S)
+            assert await first.put(outcome(3, stored_at_s=NOW_S + LIFE_S)) == [
+                Placed(outcome(3, stored_at_s=NOW_S + LIFE_S), first=True)
+            ]
+            assert len(first.store) == 2
+            assert await first.store.get(keys(1, 2)) == [long_lived, None]
 
     async def test_expired_outcomes_make_room_when_they_are_purged(
         self, tmp_path: Path, clock: Clock
