@@ -33,11 +33,23 @@ class IdentityError(PcsError):
 
 
 class BadSignatureError(PcsError):
-    """A well-formed signature that no valid key verifies (401)."""
+    """A well-formed signature that no valid key verifies (401).
+
+    Attributes:
+        reason: Why, as a label for metrics and logs; the sender is not told.
+    """
+
+    def __init__(self, message: str, reason: str = "no_key") -> None:
+        super().__init__(message)
+        self.reason = reason
 
 
 class KeyMaterialError(PcsError):
     """A signing or verification key that cannot be used: wrong length, wrong encoding, wrong kind."""
+
+
+class KeyringError(PcsError):
+    """A key file that cannot be used. The message names the place and holds no value."""
 
 
 class ParamsError(PcsError):

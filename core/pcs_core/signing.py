@@ -109,6 +109,11 @@ class Ed25519PublicKey:
     def __repr__(self) -> str:
         return f"Ed25519PublicKey({self.key_id})"
 
+    @property
+    def public_bytes(self) -> bytes:
+        """The 32 public bytes."""
+        return bytes(self._key)
+
     def verifies(self, digest: bytes, signature: bytes) -> bool:
         """Whether the signature is this key's over the digest."""
         try:
@@ -149,7 +154,7 @@ class Ed25519SecretKey:
     @property
     def public_bytes(self) -> bytes:
         """The 32 public bytes."""
-        return bytes(self._key.verify_key)
+        return self.public.public_bytes
 
     def sign(self, digest: bytes) -> bytes:
         """Return the 64-byte Ed25519 signature of the digest."""
@@ -188,13 +193,28 @@ class RecordVerifier:
         """
         if not self._keys:
             return ""
-        signature = _decode_signature(record.sig)
+        signature = decode_signature(record.sig)
         for spell in (canonical_payload, fixed_point_payload):
             digest = payload_digest(spell(record))
             for key in self._keys:
                 if key.verifies(digest, signature):
                     return key.key_id
         raise BadSignatureError("$.sig: no valid key verifies this signature")
+
+
+def decode_signature(text: str) -> bytes:
+    """Decode the `sig` of a record; an empty one has no bytes.
+
+    Raises:
+        MalformedError: Not standard base64.
+    """
+    if not text:
+        return b""
+    try:
+        return _decode_base64(text)
+    except ValueError:
+        found = f"{describe(text)} that is not base64"
+    raise MalformedError("$.sig", found, ALLOWED["sig"])
 
 
 def decode_key_base64(text: str) -> bytes:
@@ -219,16 +239,6 @@ def _require_key_length(key: bytes, name: str) -> None:
         raise KeyMaterialError(
             f"found {len(key)} bytes; allowed: an Ed25519 {name} of {ED25519_KEY_BYTES} bytes"
         )
-
-
-def _decode_signature(text: str) -> bytes:
-    if not text:
-        return b""
-    try:
-        return _decode_base64(text)
-    except ValueError:
-        found = f"{describe(text)} that is not base64"
-    raise MalformedError("$.sig", found, ALLOWED["sig"])
 
 
 def _decode_base64(text: str) -> bytes:
