@@ -18,9 +18,11 @@ from pcs_backend.inbox.inbox import FrameVisitor, Inbox
 from pcs_backend.offload import ThreadOffload
 from pcs_backend.pipeline import Pipeline
 from pcs_backend.recovery import Settler
+from pcs_backend.trust.limits import TenantLimiter
+from pcs_backend.trust.policy import Trust
+from pcs_core.keyring import Keyring, entry_of_secret
 from pcs_core.params import Params
 from pcs_core.ports import Sleep
-from pcs_core.signing import HmacKey, RecordVerifier
 from pcs_core.wal import Files, Frame, PosixFiles, Wal
 from pcs_logs import FailingFiles
 
@@ -203,7 +205,8 @@ def build_pipeline(
     return Pipeline(
         inbox=inbox,
         store=store,
-        verifier=RecordVerifier([HmacKey(KEY)]),
+        trust=lambda: Trust(keyring=Keyring([entry_of_secret(KEY)])),
+        limiter=TenantLimiter(dict, clock, clock),
         params=Params(),
         metrics=metrics,
         now=clock,

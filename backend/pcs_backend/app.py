@@ -26,7 +26,7 @@ from pcs_backend.http.body import BodyReader
 from pcs_backend.http.openapi import build_openapi
 from pcs_backend.http.protocol import ProblemServer
 from pcs_backend.http.routes import Routes
-from pcs_backend.http.token_bucket import TokenBucket
+from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.errors import WalError
 from pcs_core.wal import PosixFiles
 
@@ -198,6 +198,11 @@ class Service:
         engine = self._engine
         watch = engine.metrics.watch
         watch("flk_store_up", "Whether the dedup store answers", lambda: float(engine.store_is_up))
+        watch(
+            "flk_keys_stale",
+            "Whether the last key file could not be used",
+            lambda: float(self._config.trust.is_stale),
+        )
         watch("flk_ready", "Whether requests may be sent here", lambda: float(self.not_ready() is None))
         watch(
             "flk_wal_size_bytes",

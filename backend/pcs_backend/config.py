@@ -12,17 +12,10 @@ import msgspec
 from msgspec import Meta
 
 from pcs_backend.errors import ConfigError
-from pcs_core.errors import KeyMaterialError, MalformedError, ParamsError
+from pcs_backend.trust.load import load_trust, trust_warnings
+from pcs_backend.trust.source import TrustSource
+from pcs_core.errors import MalformedError, ParamsError
 from pcs_core.params import Params, parse_params
-from pcs_core.signing import (
-    HMAC_KEY_SHORT_BYTES,
-    Ed25519PublicKey,
-    HmacKey,
-    RecordVerifier,
-    SigningAlgorithm,
-    VerificationKey,
-    decode_key_base64,
-)
 from pcs_core.typed import convert
 
 DAY_S = 86_400.0
@@ -55,6 +48,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         pcs_hmac_key: An HMAC key.
         pcs_hmac_keys: More of them, comma-separated.
         pcs_ed25519_pub_b64: Public keys, comma-separated.
+        pcs_keys_file: TOML file of keys and tenants.
+        multi_tenant: Whether tenants are kept apart; otherwise all are `default`.
+        require_message_signature: Whether every request must be signed as a whole.
+        message_signature_max_age_s: How far such a signature may lie from its arrival.
         pcs_params_file: TOML file of parameters.
         dedup_ttl_days: Lifetime of an outcome.
         wal_retention_days: Age from which settled requests may leave the WAL.
@@ -81,6 +78,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     pcs_hmac_key: str = ""
     pcs_hmac_keys: str = ""
     pcs_ed25519_pub_b64: str = ""
+    pcs_keys_file: str = ""
+    multi_tenant: bool = False
+    require_message_signature: bool = False
+    message_signature_max_age_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
     pcs_params_file: str = ""
     dedup_ttl_days: _Days = 14.0
     wal_retention_days: _Days = 14.0
@@ -112,6 +113,10 @@ ALLOWED = {
     "PCS_HMAC_KEY": "a key of one byte or more",
     "PCS_HMAC_KEYS": "keys, comma-separated",
     "PCS_ED25519_PUB_B64": "standard base64 of 32-byte public keys, comma-separated",
+    "PCS_KEYS_FILE": "a TOML file of keys",
+    "MULTI_TENANT": "true or false",
+    "REQUIRE_MESSAGE_SIGNATURE": "true or false",
+    "MESSAGE_SIGNATURE_MAX_AGE_S": "a number of seconds above 0, up to 86400",
     "PCS_PARAMS_FILE": "a TOML file of parameters",
     "DEDUP_TTL_DAYS": _DAYS_RULE,
     "WAL_RETENTION_DAYS": _DAYS_RULE,
@@ -130,13 +135,13 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         settings: As given.
-        verifier: The keys.
+        trust: Keys, tenants and what they may do, and how to read them anew.
         params: The parameters.
         warnings: What is allowed and still worth a word.
     """
 
     settings: Settings
-    verifier: RecordVerifier
+    trust: TrustSource
     params: Params
     warnings: tuple[str, ...]
 
@@ -168,11 +173,11 @@ def load_config(environ: Mapping[str, str]) -> Config:
     except MalformedError as error:
         raise ConfigError(str(error).removeprefix("$.")) from None
     _check_spelling(given, settings)
-    warnings: list[str] = []
     _check_together(settings)
+    warnings = trust_warnings(settings)
     return Config(
         settings=settings,
-        verifier=RecordVerifier(_load_keys(settings, warnings)),
+        trust=TrustSource(lambda: load_trust(settings, environ), settings.pcs_keys_file),
         params=_load_params(settings.pcs_params_file),
         warnings=tuple(warnings),
     )
@@ -213,9 +218,10 @@ def _check_together(settings: Settings) -> None:
             f"{missing}: found nothing; allowed: both METRICS_USER and METRICS_PASS, or neither"
         )
     if not is_loopback(settings.host):
-        if settings.pcs_sign_alg == "none" and not settings.allow_unsigned:
+        if settings.pcs_sign_alg == "none" and not settings.pcs_keys_file and not settings.allow_unsigned:
             raise ConfigError(
-                "PCS_SIGN_ALG: found none while HOST is not loopback; allowed: hmac or ed25519, or ALLOW_UNSIGNED=true"
+                "PCS_SIGN_ALG: found none while HOST is not loopback; allowed: hmac or ed25519, PCS_KEYS_FILE, or "
+                "ALLOW_UNSIGNED=true"
             )
         if not settings.metrics_user and not settings.metrics_public:
             raise ConfigError(
@@ -236,39 +242,6 @@ def _check_together(settings: Settings) -> None:
 def _unfit(name: str, value: str) -> str:
     found = f"a string of length {len(value)}" if value else "nothing"
     return f"{name}: found {found}; allowed: {ALLOWED[name]}"
-
-
-def _load_keys(settings: Settings, warnings: list[str]) -> list[VerificationKey]:
-    match SigningAlgorithm(settings.pcs_sign_alg):
-        case SigningAlgorithm.NONE:
-            warnings.append("PCS_SIGN_ALG is none: any record is believed to be from whom it says")
-            return []
-        case SigningAlgorithm.HMAC:
-            secrets = _split(settings.pcs_hmac_keys)
-            if settings.pcs_hmac_key:
-                secrets.insert(0, settings.pcs_hmac_key)
-            if not secrets:
-                raise ConfigError("PCS_HMAC_KEY: found nothing while PCS_SIGN_ALG is hmac; allowed: a key")
-            short = sum(len(secret.encode()) < HMAC_KEY_SHORT_BYTES for secret in secrets)
-            if short:
-                warnings.append(
-                    f"{short} HMAC key(s) of less than {HMAC_KEY_SHORT_BYTES} bytes: easy to guess"
-                )
-            return [HmacKey(secret.encode()) for secret in dict.fromkeys(secrets)]
-        case SigningAlgorithm.ED25519:
-            texts = _split(settings.pcs_ed25519_pub_b64)
-            if not texts:
-                raise ConfigError(
-                    "PCS_ED25519_PUB_B64: found nothing while PCS_SIGN_ALG is ed25519; allowed: a key"
-                )
-            try:
-                return [Ed25519PublicKey(decode_key_base64(text)) for text in dict.fromkeys(texts)]
-            except KeyMaterialError as error:
-                raise ConfigError(f"PCS_ED25519_PUB_B64: {error}") from None
-
-
-def _split(text: str) -> list[str]:
-    return [part for part in text.split(",") if part]
 
 
 def _load_params(path: str) -> Params:

@@ -33,6 +33,7 @@ from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.offload import ThreadOffload
 from pcs_backend.pipeline import Pipeline
 from pcs_backend.recovery import Settler
+from pcs_backend.trust.limits import TenantLimiter
 from pcs_core.errors import WalError
 from pcs_core.ports import MonotonicClock, RandomBytes, Sleep, WallClock
 from pcs_core.wal import Files, Frame, Wal
@@ -101,6 +102,7 @@ class Engine:
         self._force_replay = force_replay
         self._data_dir = os.path.abspath(config.settings.data_dir)
         self._snapshot_path = os.path.join(self._data_dir, _SNAPSHOT)
+        self._limiter = TenantLimiter(lambda: config.trust.current.limits, ports.now, ports.monotonic)
         self._offloads: list[ThreadOffload] = []
         self._lock: int | None = None
         self.metrics = Metrics()
@@ -197,6 +199,7 @@ class Engine:
         for index, (inbox, settler) in enumerate(zip(self.inboxes, self.settlers, strict=True)):
             tasks.append((f"inbox-{index}", inbox.run()))
             tasks.append((f"settler-{index}", settler.run()))
+        tasks.append(("keys", self._config.trust.watch(self._ports.sleep)))
         if self._guarded is not None:
             tasks.append(("store-monitor", self._guarded.monitor()))
         return tasks
@@ -285,7 +288,8 @@ class Engine:
         return Pipeline(
             inbox=inbox,
             store=self.store,
-            verifier=self._config.verifier,
+            trust=self._config.trust.get,
+            limiter=self._limiter,
             params=self._config.params,
             metrics=self.metrics,
             now=self._ports.now,

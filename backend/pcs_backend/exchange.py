@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import msgspec
 
-DEFAULT_TENANT = "default"
+from pcs_core.keyring import DEFAULT_TENANT
+
 JSON_TYPE = "application/json"
 PROBLEM_TYPE = "application/problem+json"
 
@@ -21,9 +22,9 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         path: The path it was sent to.
         content_type: Without parameters.
         content_encoding: Empty if none.
-        tenant: Who sent it; `default` until tenants exist.
-        peer: Authenticated name of the sender; empty until there is one.
-        headers: Signature headers, lower-case names; empty until there are any.
+        tenant: Not used since the tenant follows from the key: `default`.
+        peer: Name in the client certificate that the TLS handshake checked; empty without one.
+        headers: Of a signed request, what its signature covers and says, lower-case names; otherwise empty.
     """
 
     received_at_ms: int

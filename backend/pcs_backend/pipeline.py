@@ -3,7 +3,8 @@
 HTTP has done steps 1 and 2 — path, size, rate — before a request comes here. Then, for a sequence of requests:
 
     submit   3   append    the raw request is appended to the inbox WAL and synced
-    judge    4–6 examine   decode, signature, identity; refused ones are noted in the WAL
+    judge    4–6 examine   request signature, decode, signature, tenant's limits, identity; refused ones are noted
+                           in the WAL
              7   look up   a known record gets its first outcome, byte for byte
              8   verify    pure checks: accepted or escalated
              9   place     the store keeps the outcome unless another was first
@@ -26,7 +27,7 @@ and nothing changes an outcome once it is placed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -34,18 +35,20 @@ import orjson
 import structlog
 
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Key, Outcome, Placed
+from pcs_backend.effects.logs import LogBudget
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.errors import UnavailableError, place_of
 from pcs_backend.exchange import Received, Reply, Request
 from pcs_backend.inbox.frames import Refusal
 from pcs_backend.inbox.inbox import Inbox
-from pcs_backend.problems import Problem, malformed_reply, unavailable_reply
+from pcs_backend.problems import Problem, malformed_reply, rate_limited_reply, unavailable_reply
+from pcs_backend.trust.limits import TenantLimiter
+from pcs_backend.trust.policy import Author, Trust
 from pcs_core.canonical import canonical_payload
 from pcs_core.errors import BadSignatureError, IdentityError, MalformedError
 from pcs_core.params import Params
 from pcs_core.ports import WallClock
 from pcs_core.record import Record, check_identity, decode_record, sent_at_s
-from pcs_core.signing import RecordVerifier
 from pcs_core.verify import Verdict, verify
 
 _log = structlog.get_logger(__name__)
@@ -56,12 +59,12 @@ class _Examined(NamedTuple):
 
     received: Received
     record: Record
-    key_id: str
+    author: Author
     fingerprint: str
 
     @property
     def key(self) -> Key:
-        return Key(self.received.request.envelope.tenant, self.record.pcs_id)
+        return Key(self.author.tenant, self.record.pcs_id)
 
 
 class _Refused(NamedTuple):
@@ -89,7 +92,8 @@ class Pipeline:
         *,
         inbox: Inbox,
         store: DedupStore,
-        verifier: RecordVerifier,
+        trust: Callable[[], Trust],
+        limiter: TenantLimiter,
         params: Params,
         metrics: Metrics,
         now: WallClock,
@@ -101,7 +105,8 @@ class Pipeline:
         Args:
             inbox: Where requests lie.
             store: Where outcomes lie.
-            verifier: The keys valid now.
+            trust: What is trusted now.
+            limiter: What tenants may send.
             params: The parameters valid now.
             metrics: Counters.
             now: Stamps outcomes.
@@ -110,7 +115,9 @@ class Pipeline:
         """
         self._inbox = inbox
         self._store = store
-        self._verifier = verifier
+        self._trust = trust
+        self._limiter = limiter
+        self._log_budget = LogBudget(now)
         self._params = params
         self._metrics = metrics
         self._now = now
@@ -123,27 +130,30 @@ class Pipeline:
             received = await self._inbox.append(requests)  # 3
         except UnavailableError as error:
             return [unavailable_reply(str(error))] * len(requests)
-        replies = await self.judge(received)
-        self._metrics.dedup_hits.inc(sum(map(is_replay, replies)))
-        return replies
+        return await self.judge(received, submitted=True)
 
-    async def judge(self, received: Sequence[Received]) -> list[Reply]:
-        """Answer requests that are on disk, in order. One that cannot be judged now is deferred and answered 503."""
+    async def judge(self, received: Sequence[Received], *, submitted: bool = False) -> list[Reply]:
+        """Answer requests that are on disk, in order. One that cannot be judged now is deferred and answered 503.
+
+        Args:
+            received: The requests.
+            submitted: Whether a client waits for them: limits apply, and replays are counted.
+        """
         try:
-            return await self._judge(received)
+            return await self._judge(received, submitted=submitted)
         except UnavailableError as error:
             detail = str(error)
         except Exception as error:  # noqa: BLE001 - a defect must not lose a request that is on disk
             # Neither message nor arguments of an unforeseen exception are known to be free of payload.
             _log.error("judging failed", error=type(error).__name__, place=place_of(error))
             if len(received) > 1:  # one of them did it; apart, it does not keep the others from their outcome
-                return [reply for each in received for reply in await self.judge([each])]
+                return [reply for each in received for reply in await self.judge([each], submitted=submitted)]
             detail = "the request is kept and will be judged later"
         self._inbox.defer([each.sequence for each in received])
         return [unavailable_reply(detail)] * len(received)
 
-    async def _judge(self, received: Sequence[Received]) -> list[Reply]:
-        stages = [self._examine(each) for each in received]  # 4, 5, 6
+    async def _judge(self, received: Sequence[Received], *, submitted: bool) -> list[Reply]:
+        stages = [self._examine(each, limited=submitted) for each in received]  # 4, 5, 6
         refused = [each for each in stages if isinstance(each, _Refused)]
         examined = [each for each in stages if isinstance(each, _Examined)]
 
@@ -152,30 +162,42 @@ class Pipeline:
             await self._inbox.refuse([Refusal(each.received.sequence, each.problem.code) for each in refused])
         await self._note_conflicts(answered)
         self._inbox.settle([each.examined.received.sequence for each in answered])
+        if submitted:
+            for each in answered:
+                if not each.placed.first:
+                    self._metrics.count_replay(each.examined.author.tenant)
 
         replies = {each.received.sequence: each.reply for each in refused}  # 11
         replies |= {each.examined.received.sequence: _outcome_reply(each) for each in answered}
         return [replies[each.sequence] for each in received]
 
-    def _examine(self, received: Received) -> _Examined | _Refused:
-        """Steps 4, 5 and 6. Pure."""
+    def _examine(self, received: Received, *, limited: bool) -> _Examined | _Refused:
+        """Steps 4, 5 and 6, with the request's own signature before them and the tenant's limits after 5."""
+        trust = self._trust()
+        request = received.request
         try:
-            record = decode_record(received.request.body)  # 4
-            key_id = self._verifier.verify(record)  # 5
+            signed_by = trust.check_request(request)
+            record = decode_record(request.body)  # 4
+            author = trust.check_record(record, request, signed_by)  # 5
+            if limited and (wait_s := self._limiter.take(author.tenant)):
+                self._metrics.count_limited(author.tenant)
+                return _Refused(received, Problem.RATE_LIMITED, rate_limited_reply(wait_s))
             check_identity(record)  # 6
         except MalformedError as error:
             return _Refused(received, Problem.MALFORMED, malformed_reply(error))
         except BadSignatureError as error:
+            self._metrics.signature_refused.labels(error.reason).inc()
+            if self._log_budget.take():
+                _log.info("signature refused", reason=error.reason)
+            field = str(error).partition(":")[0]
             return _Refused(
-                received, Problem.BAD_SIGNATURE, Problem.BAD_SIGNATURE.reply(str(error), field="$.sig")
+                received, Problem.BAD_SIGNATURE, Problem.BAD_SIGNATURE.reply(str(error), field=field)
             )
         except IdentityError as error:
             reply = Problem.IDENTITY_MISMATCH.reply(str(error), field="$.pcs_id")
             return _Refused(received, Problem.IDENTITY_MISMATCH, reply)
-        self._metrics.sent_at_skew.observe(
-            received.request.envelope.received_at_ms / 1_000 - sent_at_s(record)
-        )
-        return _Examined(received, record, key_id, _fingerprint(record))
+        self._metrics.sent_at_skew.observe(request.envelope.received_at_ms / 1_000 - sent_at_s(record))
+        return _Examined(received, record, author, _fingerprint(record))
 
     async def _place(self, examined: Sequence[_Examined]) -> list[_Answered]:
         """Steps 7 to 10: the known get their first outcome, the others compete to be first."""
@@ -191,7 +213,11 @@ class Pipeline:
         reasons = {each.received.sequence: verdict.reasons for each, verdict in judged}
         for each in answered:  # 10
             if each.placed.first:
-                self._metrics.count_first(each.placed.winner.status, reasons[each.examined.received.sequence])
+                self._metrics.count_first(
+                    each.examined.author.tenant,
+                    each.placed.winner.status,
+                    reasons[each.examined.received.sequence],
+                )
         return answered
 
     def _candidate(self, examined: _Examined, verdict: Verdict) -> Candidate:
@@ -203,7 +229,7 @@ class Pipeline:
             body=_outcome_body(examined.record, verdict),
             fingerprint=examined.fingerprint,
             params_version=self._params.version,
-            key_id=examined.key_id,
+            key_id=examined.author.key_id,
             stored_at_ms=now_ms,
             expires_at_ms=now_ms + int(self._dedup_ttl_s * 1_000),
         )

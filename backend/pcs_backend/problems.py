@@ -72,6 +72,13 @@ def malformed_reply(error: MalformedError) -> Reply:
     return Problem.MALFORMED.reply(str(error), field=error.field, found=error.found, allowed=error.allowed)
 
 
+def rate_limited_reply(wait_s: int) -> Reply:
+    """Return the 429 that says after how many whole seconds to come back."""
+    return Problem.RATE_LIMITED.reply(
+        "records: found more than the rate allows", headers={"Retry-After": str(wait_s)}
+    )
+
+
 def unavailable_reply(detail: str) -> Reply:
     """Return the 503 that asks to come back."""
     return Problem.UNAVAILABLE.reply(detail, headers={"Retry-After": str(RETRY_AFTER_S)})

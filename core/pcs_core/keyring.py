@@ -51,7 +51,6 @@ class KeyRefusal(enum.StrEnum):
     NOT_YET_VALID = "not_yet_valid"
     EXPIRED = "expired"
     SHARD = "shard"
-    OTHER_KEY = "other_key"
 
 
 class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, eq=False):
@@ -77,17 +76,17 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     not_after_s: float = math.inf
     revoked: bool = False
 
-    def refusal(self, shard_id: str, at_s: float) -> KeyRefusal | None:
-        """Why it may not sign for a shard at a time; `None` if it may."""
+    def refusal(self, at_s: float, shard_id: str | None = None) -> KeyRefusal | None:
+        """Why it may not sign at a time, and for a shard if one is given; `None` if it may."""
         if self.revoked:
             return KeyRefusal.REVOKED
         if at_s < self.not_before_s:
             return KeyRefusal.NOT_YET_VALID
         if at_s >= self.not_after_s:
             return KeyRefusal.EXPIRED
-        if self.shards != EVERY_SHARD and not any(matches(pattern, shard_id) for pattern in self.shards):
-            return KeyRefusal.SHARD
-        return None
+        if shard_id is None or self.shards == EVERY_SHARD:
+            return None
+        return None if any(matches(pattern, shard_id) for pattern in self.shards) else KeyRefusal.SHARD
 
 
 class Keyring:
@@ -120,13 +119,12 @@ class Keyring:
         """Return the key of this id: the operator's, or the one that follows from the key itself."""
         return self._by_id.get(key_id)
 
-    def verify(self, record: Record, at_s: float, *, only: KeyEntry | None = None) -> KeyEntry | None:
+    def verify(self, record: Record, at_s: float) -> KeyEntry | None:
         """Check a record's signature (contract §4 step 5).
 
         Args:
             record: A decoded record.
             at_s: When it was received, seconds since 1970.
-            only: The one key that may have signed it, where the request named one.
 
         Returns:
             The key that verifies it; `None` where signing is off.
@@ -144,11 +142,11 @@ class Keyring:
             for entry in self._in_order(record.shard_id):
                 if not entry.record_key.verifies(digest, signature):
                     continue
-                refusal = entry.refusal(record.shard_id, at_s)
-                if refusal is None and only in (None, entry):
+                refusal = entry.refusal(at_s, record.shard_id)
+                if refusal is None:
                     self._remember(record.shard_id, entry)
                     return entry
-                why = refusal or KeyRefusal.OTHER_KEY
+                why = refusal
         raise BadSignatureError(_NO_KEY, why)
 
     def _in_order(self, shard_id: str) -> Sequence[KeyEntry]:

@@ -157,6 +157,7 @@ async def test_free_space_is_watched_while_serving(tmp_path: Path) -> None:
     turns = asyncio.Queue()
 
     async def sleep(_delay_s: float) -> None:
+        await asyncio.sleep(0)  # or one task alone would take every turn that waits
         await turns.get()
 
     config = load_config({"DATA_DIR": str(tmp_path), "PORT": "0", "DISK_FREE_MIN_BYTES": "1000"})

@@ -104,14 +104,6 @@ class TestVerify:
             found = Keyring(order).verify(record(), NOW_S)
             assert found is keys[2]
 
-    def test_only_the_named_key_counts_where_the_request_named_one(self) -> None:
-        keys = [entry(key_id="plants"), entry(OTHER, key_id="other")]
-        ring = Keyring(keys)
-        assert ring.verify(record(), NOW_S, only=keys[0]) is keys[0]
-        with pytest.raises(BadSignatureError) as caught:
-            ring.verify(record(), NOW_S, only=keys[1])
-        assert caught.value.reason == "other_key"
-
     def test_the_key_of_a_shard_is_tried_first_the_next_time(self) -> None:
         """A ring of many keys costs no more than one, once a shard's key is known; and a changed key is found again."""
         tried: list[str] = []

@@ -21,10 +21,10 @@ from pcs_backend.dedup.store import LIST_MAX, DedupStore, Escalation, Key
 from pcs_backend.effects.logs import configure_logs
 from pcs_backend.engine import Engine, build_store, offline
 from pcs_backend.errors import StoreUnavailableError
-from pcs_backend.exchange import DEFAULT_TENANT
 from pcs_backend.http.admin import ACKS_PATH, CONFLICTS_PATH, ESCALATIONS_PATH, SOCKET_NAME, Acks, Listing
 from pcs_core.errors import WalLockedError
 from pcs_core.identity import is_pcs_id
+from pcs_core.keyring import DEFAULT_TENANT
 
 _TABLE_CHARACTERS = 300
 """Wider than any row."""

@@ -12,7 +12,11 @@ import sys
 
 import structlog
 
+from pcs_core.ports import WallClock
 from pcs_core.redact import redact_event
+
+STRANGERS_LINES_PER_S_MAX = 10
+"""Lines a second about requests that are refused."""
 
 
 def configure_logs(level: str) -> None:
@@ -35,6 +39,29 @@ def configure_logs(level: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [_LibraryHandler()]
     root.setLevel(max(logging.getLevelName(level), logging.WARNING))
+
+
+class LogBudget:
+    """Keeps what strangers can provoke from filling the log: so many lines a second, the rest is only counted."""
+
+    def __init__(self, now: WallClock, lines_per_s: int = STRANGERS_LINES_PER_S_MAX) -> None:
+        """Start with a whole second's worth.
+
+        Args:
+            now: Seconds.
+            lines_per_s: Lines a second.
+        """
+        self._now = now
+        self._lines_per_s = lines_per_s
+        self._second = 0
+        self._left = lines_per_s
+
+    def take(self) -> bool:
+        """Whether one more line may be written."""
+        if (second := int(self._now())) != self._second:
+            self._second, self._left = second, self._lines_per_s
+        self._left -= 1
+        return self._left >= 0
 
 
 class _LibraryHandler(logging.Handler):

@@ -1,4 +1,8 @@
-"""Prometheus metrics (contract §5), in a registry of their own. No label ever holds a user's string."""
+"""Prometheus metrics (contract §5), in a registry of their own.
+
+No label ever holds a client's string. Names of tenants are the operator's; beyond `TENANT_SERIES_MAX` of them the others
+are counted together.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +12,15 @@ from typing import get_args
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
 from pcs_backend.problems import Problem
+from pcs_backend.trust.policy import REFUSAL_REASONS
+from pcs_core.keyring import DEFAULT_TENANT
 from pcs_core.verify import Reason
+
+TENANT_SERIES_MAX = 200
+"""Tenants with series of their own."""
+
+OTHER_TENANTS = "_other"
+"""Label of all further tenants; no tenant can be named so."""
 
 _SKEW_BUCKETS_S = (-3600.0, -300.0, -60.0, -10.0, -1.0, 0.0, 1.0, 10.0, 60.0, 300.0, 3600.0)
 
@@ -23,6 +35,7 @@ class Metrics:
         escalated: First outcomes stored by this process with 202.
         escalated_by_reason: The same by reason; a record may have several.
         refused: Answers that are no outcome, by problem code.
+        signature_refused: Signatures that were refused, by reason.
         conflicts: Known ids that came with other contents.
         sent_at_skew: Seconds between `sent_at` and the time received, exported and never judged.
     """
@@ -48,6 +61,23 @@ class Metrics:
         )
         for problem in Problem:
             self.refused.labels(problem.code)
+        self.signature_refused = Counter(
+            "flk_signature_refused", "Refused signatures by reason", ["reason"], registry=self.registry
+        )
+        for refusal in REFUSAL_REASONS:
+            self.signature_refused.labels(refusal)
+        self._tenants: set[str] = set()
+        self._tenant_accepted = self._tenant_counter("accepted", "First outcomes: accepted")
+        self._tenant_escalated = self._tenant_counter("escalated", "First outcomes: escalated")
+        self._tenant_dedup_hits = self._tenant_counter("dedup_hits", "Answers that replay a first outcome")
+        self._tenant_limited = self._tenant_counter("limited", "Records beyond the limits of their tenant")
+        for by_tenant in (
+            self._tenant_accepted,
+            self._tenant_escalated,
+            self._tenant_dedup_hits,
+            self._tenant_limited,
+        ):
+            by_tenant.labels(self._label(DEFAULT_TENANT))
         self.sent_at_skew = Histogram(
             "flk_sent_at_skew_seconds",
             "Time received minus sent_at",
@@ -59,15 +89,36 @@ class Metrics:
         """Add a gauge that is read when metrics are asked for."""
         Gauge(name, documentation, registry=self.registry).set_function(read)
 
-    def count_first(self, status: int, reasons: tuple[str, ...]) -> None:
+    def count_first(self, tenant: str, status: int, reasons: tuple[str, ...]) -> None:
         """Count a first outcome that this process stored (contract §4 step 10)."""
         (self.escalated if status == 202 else self.accepted).inc()
+        by_tenant = self._tenant_escalated if status == 202 else self._tenant_accepted
+        by_tenant.labels(self._label(tenant)).inc()
         for reason in reasons:
             self.escalated_by_reason.labels(reason).inc()
+
+    def count_replay(self, tenant: str) -> None:
+        """Count an answer that repeats a first outcome."""
+        self.dedup_hits.inc()
+        self._tenant_dedup_hits.labels(self._label(tenant)).inc()
+
+    def count_limited(self, tenant: str) -> None:
+        """Count a record refused for its tenant's limits."""
+        self._tenant_limited.labels(self._label(tenant)).inc()
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus text format."""
         return generate_latest(self.registry)
+
+    def _label(self, tenant: str) -> str:
+        if tenant not in self._tenants:
+            if len(self._tenants) >= TENANT_SERIES_MAX:
+                return OTHER_TENANTS
+            self._tenants.add(tenant)
+        return tenant
+
+    def _tenant_counter(self, name: str, documentation: str) -> Counter:
+        return Counter(f"flk_tenant_{name}", documentation, ["tenant"], registry=self.registry)
 
     def _counter(self, name: str, documentation: str) -> Counter:
         return Counter(name, documentation, registry=self.registry)

@@ -17,8 +17,8 @@ from pcs_backend.effects.metrics import Metrics
 from pcs_backend.exchange import JSON_TYPE, Envelope, Reply, Request
 from pcs_backend.http.body import BodyReader
 from pcs_backend.http.protocol import to_response
-from pcs_backend.http.token_bucket import TokenBucket
-from pcs_backend.problems import Problem, unavailable_reply
+from pcs_backend.problems import Problem, rate_limited_reply, unavailable_reply
+from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.ports import Sleep, WallClock
 
 SUBMIT_PATH = "/v1/pcs/submit"
@@ -133,9 +133,7 @@ class Routes:
             return body
         self._metrics.ingest.inc()
         if wait_s := self._token_bucket.take(1):  # 2
-            return Problem.RATE_LIMITED.reply(
-                "records: found more than the rate allows", headers={"Retry-After": str(wait_s)}
-            )
+            return rate_limited_reply(wait_s)
         if (reason := self._health.not_ready()) is not None:
             return unavailable_reply(reason)
         envelope = Envelope(

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from inboxes import Clock
-from pcs_backend.http.token_bucket import TokenBucket
+from pcs_backend.trust.token_bucket import TokenBucket
 
 
 def test_burst_is_as_large_as_one_seconds_worth() -> None:

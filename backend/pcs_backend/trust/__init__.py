@@ -1,0 +1,1 @@
+"""Who may say what: keys, request signatures, client certificates, tenants and their limits."""
