@@ -125,6 +125,10 @@ class Backend:
         self._reader.join(STOP_TIMEOUT_S)
         return code
 
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        self._process.send_signal(number)
+
     def _end(self, number: signal.Signals) -> int:
         assert self._process is not None
         self._process.send_signal(number)

@@ -199,6 +199,11 @@ class Service:
         watch = engine.metrics.watch
         watch("flk_store_up", "Whether the dedup store answers", lambda: float(engine.store_is_up))
         watch(
+            "flk_keys",
+            "Keys in force, revoked and outdated ones included",
+            lambda: float(len(self._config.trust.current.keyring.entries)),
+        )
+        watch(
             "flk_keys_stale",
             "Whether the last key file could not be used",
             lambda: float(self._config.trust.is_stale),
@@ -240,8 +245,9 @@ def bind_unix(path: str) -> socket.socket:
     return listener
 
 
-def stop_on_signals(stop: asyncio.Event) -> None:
-    """Set the event on SIGTERM and SIGINT. Call it in the event loop."""
+def handle_signals(stop: asyncio.Event, reload: Callable[[], object]) -> None:
+    """Set the event on SIGTERM and SIGINT, and reload on SIGHUP. Call it in the event loop."""
     loop = asyncio.get_running_loop()
+    loop.add_signal_handler(signal.SIGHUP, reload)
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stop.set)

@@ -12,10 +12,9 @@ import click
 import msgspec
 import orjson
 import uvloop
-from rich.console import Console
-from rich.table import Table
 
 from pcs_backend.app import real_ports
+from pcs_backend.cli.tables import Row, print_table
 from pcs_backend.config import Config, load_config
 from pcs_backend.dedup.store import LIST_MAX, DedupStore, Escalation, Key
 from pcs_backend.effects.logs import configure_logs
@@ -26,13 +25,11 @@ from pcs_core.errors import WalLockedError
 from pcs_core.identity import is_pcs_id
 from pcs_core.keyring import DEFAULT_TENANT
 
-_TABLE_CHARACTERS = 300
-"""Wider than any row."""
-
-_Row = dict[str, str | list[str]]
-
 _limit_option = click.option(
     "--limit", type=click.IntRange(1, LIST_MAX), default=100, show_default=True, help="Entries at most."
+)
+_tenant_option = click.option(
+    "--tenant", default=DEFAULT_TENANT, show_default=True, metavar="NAME", help="Whose entries."
 )
 _json_option = click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 
@@ -51,11 +48,12 @@ Examples:
   pcs-backend escalations list --limit 1000 --json | jq -r .pcs_id
 """,
 )
+@_tenant_option
 @_limit_option
 @_json_option
-def list_command(limit: int, *, as_json: bool) -> None:
+def list_command(tenant: str, limit: int, *, as_json: bool) -> None:
     """List open escalations, oldest first."""
-    listing = uvloop.run(_list(_prepare(), ESCALATIONS_PATH, limit))
+    listing = uvloop.run(_list(_prepare(), ESCALATIONS_PATH, tenant, limit))
     rows = [_escalation_row(each) for each in listing.escalations]
     _show(rows, ("pcs_id", "stored_at", "reasons"), as_json=as_json)
 
@@ -70,15 +68,16 @@ Examples:
 The outcome stays what it was; only the entry leaves the queue. Exit code 1 if an id was not in the queue.
 """,
 )
+@_tenant_option
 @click.argument("pcs_ids", nargs=-1, required=True, metavar="PCS_ID…")
-def ack_command(pcs_ids: tuple[str, ...]) -> None:
+def ack_command(tenant: str, pcs_ids: tuple[str, ...]) -> None:
     """Take escalations off the queue."""
     for position, pcs_id in enumerate(pcs_ids, start=1):
         if not is_pcs_id(pcs_id):
             found = f"found a string of length {len(pcs_id)}"
             raise click.UsageError(f"PCS_ID {position}: {found}; allowed: 64 lower-case hex digits")
     wanted = list(dict.fromkeys(pcs_ids))
-    done = uvloop.run(_ack(_prepare(), wanted))
+    done = uvloop.run(_ack(_prepare(), tenant, wanted))
     click.echo(f"{sum(done)} acknowledged, {len(done) - sum(done)} not in the queue")
     missing = [pcs_id for pcs_id, was_open in zip(wanted, done, strict=True) if not was_open]
     for pcs_id in missing:
@@ -94,12 +93,13 @@ Examples:
   pcs-backend conflicts --json
 """
 )
+@_tenant_option
 @_limit_option
 @_json_option
-def conflicts(limit: int, *, as_json: bool) -> None:
+def conflicts(tenant: str, limit: int, *, as_json: bool) -> None:
     """List ids that came with more than one set of contents, newest first."""
-    listing = uvloop.run(_list(_prepare(), CONFLICTS_PATH, limit))
-    rows: list[_Row] = [
+    listing = uvloop.run(_list(_prepare(), CONFLICTS_PATH, tenant, limit))
+    rows: list[Row] = [
         {"pcs_id": each.pcs_id, "seen_at": _time(each.seen_at_ms), "fingerprint": each.fingerprint}
         for each in listing.conflicts
     ]
@@ -112,25 +112,23 @@ def _prepare() -> Config:
     return config
 
 
-async def _list(config: Config, path: str, limit: int) -> Listing:
+async def _list(config: Config, path: str, tenant: str, limit: int) -> Listing:
     async with _direct_store(config) as store:
         if store is not None and path == ESCALATIONS_PATH:
-            return Listing(escalations=await store.list_escalations(DEFAULT_TENANT, limit))
+            return Listing(escalations=await store.list_escalations(tenant, limit))
         if store is not None:
-            return Listing(conflicts=await store.list_conflicts(DEFAULT_TENANT, limit))
+            return Listing(conflicts=await store.list_conflicts(tenant, limit))
     async with _serving_process(config) as session:
-        response = await session.get(path, params={"tenant": DEFAULT_TENANT, "limit": str(limit)})
+        response = await session.get(path, params={"tenant": tenant, "limit": str(limit)})
         return msgspec.json.decode(await _ok(response), type=Listing)
 
 
-async def _ack(config: Config, pcs_ids: Sequence[str]) -> list[bool]:
+async def _ack(config: Config, tenant: str, pcs_ids: Sequence[str]) -> list[bool]:
     async with _direct_store(config) as store:
         if store is not None:
-            return await store.ack_escalations([Key(DEFAULT_TENANT, pcs_id) for pcs_id in pcs_ids])
+            return await store.ack_escalations([Key(tenant, pcs_id) for pcs_id in pcs_ids])
     async with _serving_process(config) as session:
-        response = await session.post(
-            ACKS_PATH, data=msgspec.json.encode(Acks(DEFAULT_TENANT, list(pcs_ids)))
-        )
+        response = await session.post(ACKS_PATH, data=msgspec.json.encode(Acks(tenant, list(pcs_ids))))
         return msgspec.json.decode(await _ok(response), type=Acks).done
 
 
@@ -178,7 +176,7 @@ async def _ok(response: aiohttp.ClientResponse) -> bytes:
     return await response.read()
 
 
-def _escalation_row(escalation: Escalation) -> _Row:
+def _escalation_row(escalation: Escalation) -> Row:
     return {
         "pcs_id": escalation.pcs_id,
         "stored_at": _time(escalation.stored_at_ms),
@@ -190,19 +188,9 @@ def _time(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
-def _show(rows: Sequence[_Row], columns: Sequence[str], *, as_json: bool) -> None:
+def _show(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool) -> None:
     if as_json:
         for row in rows:
             click.echo(orjson.dumps(row))
         return
-    if not rows:
-        click.echo("nothing")
-        return
-    # Ids stay whole and on one line, whatever the width: a part of one can neither be searched for nor acknowledged.
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column, no_wrap=True)
-    for row in rows:
-        cells = [row[column] for column in columns]
-        table.add_row(*(cell if isinstance(cell, str) else ", ".join(cell) for cell in cells))
-    Console(width=_TABLE_CHARACTERS, soft_wrap=True).print(table)
+    print_table(rows, columns)

@@ -11,7 +11,7 @@ import structlog
 import uvloop
 from prometheus_client import disable_created_metrics
 
-from pcs_backend.app import Service, real_ports, stop_on_signals
+from pcs_backend.app import Service, handle_signals, real_ports
 from pcs_backend.config import Config, load_config
 from pcs_backend.effects.logs import configure_logs
 from pcs_backend.engine import build_store
@@ -74,7 +74,7 @@ def _check_folder(path: str) -> None:
 async def _serve(config: Config) -> None:
     disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped; a series of start times beside each counter tells nobody anything
     stop = asyncio.Event()
-    stop_on_signals(stop)
+    handle_signals(stop, config.trust.reload)
     asyncio.get_running_loop().set_exception_handler(_ignore_unowned)
     try:
         await Service(config, real_ports()).run(stop, lambda url: click.echo(f"listening on {url}", err=True))

@@ -19,6 +19,7 @@ from pcs_backend.http.body import BodyReader
 from pcs_backend.http.protocol import to_response
 from pcs_backend.problems import Problem, rate_limited_reply, unavailable_reply
 from pcs_backend.trust.token_bucket import TokenBucket
+from pcs_core.message_signature import HEADER_CHARACTERS_MAX, HEADERS
 from pcs_core.ports import Sleep, WallClock
 
 SUBMIT_PATH = "/v1/pcs/submit"
@@ -137,7 +138,10 @@ class Routes:
         if (reason := self._health.not_ready()) is not None:
             return unavailable_reply(reason)
         envelope = Envelope(
-            received_at_ms=int(self._now() * 1_000), path=SUBMIT_PATH, content_type=request.content_type
+            received_at_ms=int(self._now() * 1_000),
+            path=SUBMIT_PATH,
+            content_type=request.content_type,
+            headers=_signature_headers(request),
         )
         # aiohttp does not cancel this when the client goes away: what was sent is judged to its end.
         replies = await self._submitter.submit([Request(envelope, body)])
@@ -169,6 +173,21 @@ class Routes:
     async def _ready(self, request: web.BaseRequest) -> Reply:
         del request
         return _health_reply(self._health.not_ready())
+
+
+def _signature_headers(request: web.BaseRequest) -> dict[str, str]:
+    """Return what a signature of the request covers and says; nothing if there is none.
+
+    A header that came twice, or is not ASCII, is none that was signed: what stands for it verifies nothing.
+    """
+    given = request.headers
+    if "Signature" not in given and "Signature-Input" not in given:
+        return {}
+    values = {name: ", ".join(given.getall(name, ())) for name in (*HEADERS, "host")}
+    return {
+        name: value[: HEADER_CHARACTERS_MAX + 1].encode("ascii", "replace").decode("ascii")
+        for name, value in values.items()
+    }
 
 
 def _health_reply(reason: str | None) -> Reply:
