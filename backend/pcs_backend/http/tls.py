@@ -1,0 +1,86 @@
+"""TLS: the server's certificate, the authority of its clients, and the name a client proved.
+
+TLS 1.2 and later, OpenSSL's own choice of ciphers. With a client authority, a client without a certificate of it does not
+get past the handshake.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import ssl
+from collections.abc import Container
+
+from pcs_backend.errors import ConfigError
+
+TLS_CHECK_INTERVAL_S = 2.0
+"""How often certificate files are looked at."""
+
+
+def server_context(certificate: str, key: str, client_authority: str) -> ssl.SSLContext:
+    """Return the context of a listening socket.
+
+    Args:
+        certificate: Path of the certificate chain, PEM.
+        key: Path of its private key, PEM, not encrypted.
+        client_authority: Path of the authorities of client certificates, PEM; empty if clients need none.
+
+    Raises:
+        ConfigError: A file cannot be used; the message names its variable.
+    """
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        # Without a password callback OpenSSL would ask the terminal for an encrypted key.
+        context.load_cert_chain(certificate, key, password=lambda: "")
+    except (OSError, ssl.SSLError) as error:
+        raise ConfigError(
+            f"TLS_CERT and TLS_KEY: found files that cannot be used ({_reason(error)}); allowed: a certificate chain and "
+            "its unencrypted private key, PEM"
+        ) from None
+    if client_authority:
+        try:
+            context.load_verify_locations(client_authority)
+        except (OSError, ssl.SSLError) as error:
+            raise ConfigError(
+                f"TLS_CLIENT_CA: found a file that cannot be used ({_reason(error)}); allowed: certificates, PEM"
+            ) from None
+        context.verify_mode = ssl.CERT_REQUIRED
+    return context
+
+
+def peer_name(transport: asyncio.BaseTransport | None, known: Container[str]) -> str:
+    """Return the name in the client's certificate, which the handshake has checked; empty without one.
+
+    Args:
+        transport: The connection.
+        known: Names bound to a tenant; of several names in one certificate such a one is taken before the first.
+    """
+    certificate = None if transport is None else transport.get_extra_info("peercert")
+    if not certificate:
+        return ""
+    names = [value for kind, value in certificate.get("subjectAltName", ()) if kind in {"DNS", "URI"}]
+    if not names:  # an old certificate: only a common name
+        names = [
+            value for parts in certificate.get("subject", ()) for kind, value in parts if kind == "commonName"
+        ]
+    return next((name for name in names if name in known), names[0] if names else "")
+
+
+def stamp(paths: tuple[str, ...]) -> tuple[tuple[int, int] | None, ...]:
+    """Return what changes when one of the files does."""
+    stamps: list[tuple[int, int] | None] = []
+    for path in paths:
+        try:
+            found = os.stat(path)
+        except OSError:
+            stamps.append(None)
+        else:
+            stamps.append((found.st_mtime_ns, found.st_ino))
+    return tuple(stamps)
+
+
+def _reason(error: OSError) -> str:
+    if isinstance(error, ssl.SSLError):
+        return (error.reason or "not PEM").replace("_", " ").lower()
+    return os.strerror(error.errno or 0)
