@@ -197,11 +197,14 @@ class Run:
         self._report = report
         self._warn = warn
         self._waiting: dict[int, Summary] = {}
+        self._settled_unbuilt: set[int] = set()  # no more than what an earlier run left
         self.undelivered = 0
 
     def note_settlement(self, settlement: Settlement) -> None:
         """Report what the courier settled; to be given to it as `settled`."""
         summary = self._waiting.pop(settlement.seq, None)
+        if summary is None:
+            self._settled_unbuilt.add(settlement.seq)
         self._finish(
             Outcome(
                 pcs_id=settlement.pcs_id,
@@ -260,7 +263,10 @@ class Run:
             if summary.record.ft.degraded:
                 codes = ", ".join(summary.record.ft.fallbacks)
                 self._warn(f"epoch {summary.record.epoch}: {summary.events} events, degraded: {codes}")
-            # The courier may have settled an earlier run's entry while this was on its way through a thread.
+            # An earlier run's entry: the courier may have settled and reported it before its window was built again,
+            # or while that was on its way through a thread.
+            if entry.seq in self._settled_unbuilt:
+                continue
             if entry.state is not State.PENDING:
                 self._finish(
                     Outcome(

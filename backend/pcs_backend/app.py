@@ -19,13 +19,14 @@ import structlog
 from aiohttp import web
 
 from pcs_backend.config import ALLOWED, Config
-from pcs_backend.engine import Engine, Ports, run_until
+from pcs_backend.engine import Engine, Ports, run_until, server_store
 from pcs_backend.errors import BackendError, ConfigError, StoreUnavailableError
 from pcs_backend.http.admin import SOCKET_NAME, AdminRoutes
 from pcs_backend.http.body import BodyReader
 from pcs_backend.http.openapi import build_openapi
 from pcs_backend.http.protocol import ProblemServer
 from pcs_backend.http.routes import Routes
+from pcs_backend.offload import ThreadOffload
 from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.errors import WalError
 from pcs_core.wal import PosixFiles
@@ -46,6 +47,8 @@ def real_ports() -> Ports:
         sleep=asyncio.sleep,
         random_bytes=os.urandom,
         free_bytes=lambda path: shutil.disk_usage(path).free,
+        new_offload=ThreadOffload,
+        new_store=server_store,
     )
 
 

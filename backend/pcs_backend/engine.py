@@ -21,7 +21,7 @@ from typing import Any, NamedTuple
 
 import structlog
 
-from pcs_backend.config import Config
+from pcs_backend.config import Config, Settings
 from pcs_backend.dedup.guarded_store import GuardedStore
 from pcs_backend.dedup.memory_store import MemoryStore
 from pcs_backend.dedup.postgres_store import PostgresStore
@@ -30,7 +30,7 @@ from pcs_backend.dedup.store import DedupStore
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.errors import BackendError, ConfigError, DataError
 from pcs_backend.inbox.inbox import Inbox
-from pcs_backend.offload import ThreadOffload
+from pcs_backend.offload import OwnedOffload
 from pcs_backend.pipeline import Pipeline
 from pcs_backend.recovery import Settler
 from pcs_backend.trust.limits import TenantLimiter
@@ -56,6 +56,8 @@ class Ports(NamedTuple):
         sleep: Waits seconds.
         random_bytes: Unpredictable bytes.
         free_bytes: Free space of the disk that holds a path.
+        new_offload: Makes a thread of that name, or what stands for one.
+        new_store: Makes the store of a server, not open yet; `None` where the settings name none.
     """
 
     files: Files
@@ -64,17 +66,25 @@ class Ports(NamedTuple):
     sleep: Sleep
     random_bytes: RandomBytes
     free_bytes: Callable[[str], int]
+    new_offload: Callable[[str], OwnedOffload]
+    new_store: Callable[[Settings, WallClock], DedupStore | None]
 
 
-def build_store(config: Config, now: WallClock, sleep: Sleep) -> GuardedStore | None:
-    """Return the configured store, not open yet; `None` for memory, which needs an inbox."""
-    match config.settings.dedup_backend:
+def server_store(settings: Settings, now: WallClock) -> DedupStore | None:
+    """Return the store of the configured server; `None` for memory, which needs an inbox."""
+    match settings.dedup_backend:
         case "redis":
-            return GuardedStore(RedisStore(config.settings.redis_addr, now=now), sleep)
+            return RedisStore(settings.redis_addr, now=now)
         case "postgres":
-            return GuardedStore(PostgresStore(config.settings.postgres_dsn, now=now), sleep)
+            return PostgresStore(settings.postgres_dsn, now=now)
         case "memory":
             return None
+
+
+def build_store(config: Config, ports: Ports) -> GuardedStore | None:
+    """Return the configured store behind its time limit, not open yet; `None` for memory."""
+    store = ports.new_store(config.settings, ports.now)
+    return None if store is None else GuardedStore(store, ports.sleep)
 
 
 class Engine:
@@ -103,12 +113,12 @@ class Engine:
         self._data_dir = os.path.abspath(config.settings.data_dir)
         self._snapshot_path = os.path.join(self._data_dir, _SNAPSHOT)
         self._limiter = TenantLimiter(lambda: config.trust.current.limits, ports.now, ports.monotonic)
-        self._offloads: list[ThreadOffload] = []
+        self._offloads: list[OwnedOffload] = []
         self._lock: int | None = None
         self.metrics = Metrics()
         self.inbox = self._new_inbox(OWN_WORKER)
         self._orphans: list[Inbox] = []
-        self._guarded = build_store(config, ports.now, ports.sleep)
+        self._guarded = build_store(config, ports)
         self._memory = None
         if self._guarded is None:
             records_max = config.settings.memory_store_max_records
@@ -273,8 +283,8 @@ class Engine:
         if self._memory is not None:
             self._memory.replay(sequence, frame)
 
-    def _new_offload(self, name: str) -> ThreadOffload:
-        offload = ThreadOffload(name)
+    def _new_offload(self, name: str) -> OwnedOffload:
+        offload = self._ports.new_offload(name)
         self._offloads.append(offload)
         return offload
 

@@ -5,9 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import Protocol, TypeVar
+
+from pcs_core.ports import Offload
 
 T = TypeVar("T")
+
+
+class OwnedOffload(Offload, Protocol):
+    """An offload that its owner ends."""
+
+    def close(self) -> None:
+        """Wait for what runs, then give the thread back."""
 
 
 class ThreadOffload:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from pcs_core.errors import WalFailedError
 from pcs_core.identity import EPOCH_MAX, ShardId
 from pcs_core.params import Params
 from pcs_core.wal import PosixFiles
+
+
+WAIT_S = 10.0
 
 
 def job(**changes: Any) -> Job:
@@ -63,13 +67,18 @@ class Bench:
         self.outbox = outbox
         self.time = fake_time
         self.outcomes: list[Outcome] = []
+        self.reported = threading.Semaphore(0)
+
+    def report(self, outcome: Outcome) -> None:
+        self.outcomes.append(outcome)
+        self.reported.release()
 
     async def run(self, transport: Any, stream: Iterator[Window] | None, what: Job | None) -> None:
         run = Run(
             self.outbox,
             offload=ThreadOffload(),
             clock=self.time.clock,
-            report=self.outcomes.append,
+            report=self.report,
             warn=lambda _: None,
         )
         courier = Courier(
@@ -111,6 +120,22 @@ async def test_what_is_pending_already_is_not_appended_again(bench: Bench) -> No
     assert sorted(document["epoch"] for document in transport.sent) == [0, 1, 2]
     assert len(bench.outbox.entries(State.ACKED)) == 3
     assert {outcome.verdict for outcome in bench.outcomes} == {Verdict.ACCEPTED}
+
+
+async def test_what_an_earlier_run_left_is_reported_once_though_it_is_settled_before_it_is_built_again(
+    bench: Bench,
+) -> None:
+    what = job()
+    append_new(summarise(list(windows(3)), what, bench.time.clock), bench.outbox)
+
+    def late() -> Iterator[Window]:
+        for _ in range(3):  # the courier is through with what was left
+            assert bench.reported.acquire(timeout=WAIT_S)
+        yield from windows(4)
+
+    await bench.run(Stub(), late(), what)
+    assert sorted(outcome.verdict for outcome in bench.outcomes) == [Verdict.ACCEPTED] * 4
+    assert len({outcome.pcs_id for outcome in bench.outcomes}) == 4
 
 
 async def test_a_full_disk_sends_nothing_that_is_not_on_it(

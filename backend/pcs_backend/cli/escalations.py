@@ -136,7 +136,7 @@ async def _ack(config: Config, tenant: str, pcs_ids: Sequence[str]) -> list[bool
 async def _direct_store(config: Config) -> AsyncIterator[DedupStore | None]:
     """Open the store here; `None` if it is the memory of a process that serves now."""
     ports = real_ports()
-    store = build_store(config, ports.now, ports.sleep)
+    store = build_store(config, ports)
     if store is not None:
         try:
             await store.open()

@@ -83,8 +83,7 @@ async def _serve(config: Config) -> None:
 
 
 async def _store_warnings(config: Config) -> list[str]:
-    ports = real_ports()
-    store = build_store(config, ports.now, ports.sleep)
+    store = build_store(config, real_ports())
     if store is None:
         return []
     try:

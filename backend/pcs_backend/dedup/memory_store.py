@@ -60,7 +60,7 @@ class _Meta(msgspec.Struct, frozen=True):
 class _Contents(NamedTuple):
     covered_sequence: int
     outcomes: list[Outcome]
-    acked: frozenset[Key]
+    acked: list[Key]
     conflicts: list[Conflict]
 
 
@@ -253,9 +253,9 @@ class MemoryStore:
             # What is being written now has frames, but is not in memory yet: it is left to the log.
             covered_sequence=min(self._in_flight.values(), default=self._journal.synced_sequence),
             outcomes=list(self._outcomes.values()),
-            acked=frozenset(
+            acked=[
                 key for key, each in self._outcomes.items() if each.escalated and key not in self._escalations
-            ),
+            ],
             conflicts=[conflict for own in self._conflicts.values() for conflict in own.values()],
         )
         await offload.run(lambda: write_snapshot(files, random_bytes, path, _snapshot_frames(contents)))
