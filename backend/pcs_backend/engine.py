@@ -40,6 +40,9 @@ OWN_WORKER = "0"
 _WAL_FOLDER = "wal"
 _SNAPSHOT = os.path.join("memory", "outcomes.snap")
 
+DAMAGES_LOGGED_MAX = 100
+"""Damaged places of one log that a start names in its own log."""
+
 _log = structlog.get_logger(__name__)
 
 
@@ -162,16 +165,7 @@ class Engine:
             if worker != OWN_WORKER:
                 await self._adopt(worker)
         for inbox in self.inboxes:
-            for damage in inbox.damages:
-                _log.error(
-                    "the log is damaged; frames around it were recovered",
-                    segment=damage.segment,
-                    offset=damage.offset,
-                    size_bytes=damage.size_bytes,
-                    what=damage.what,
-                )
-            if inbox.torn_bytes:
-                _log.warning("a torn tail was cut off and kept aside", size_bytes=inbox.torn_bytes)
+            _report_damage(inbox)
         self.is_open = True
 
     def tasks(
@@ -317,6 +311,21 @@ async def run_until(
     if dead:
         kinds = sorted({type(result).__name__ for result in results if isinstance(result, Exception)})
         raise BackendError(f"task {', '.join(dead)} ended ({', '.join(kinds) or 'without an error'})")
+
+
+def _report_damage(inbox: Inbox) -> None:
+    for damage in inbox.damages[:DAMAGES_LOGGED_MAX]:
+        _log.error(
+            "the log is damaged; frames around it were recovered",
+            segment=damage.segment,
+            offset=damage.offset,
+            size_bytes=damage.size_bytes,
+            what=damage.what,
+        )
+    if (count := len(inbox.damages) - DAMAGES_LOGGED_MAX) > 0:
+        _log.error("the log is damaged in more places", count=count)
+    if inbox.torn_bytes:
+        _log.warning("a torn tail was cut off and kept aside", size_bytes=inbox.torn_bytes)
 
 
 @contextlib.asynccontextmanager
