@@ -104,10 +104,12 @@ class SegmentScan:
         elif header[1] != first_sequence:
             self._note(0, self.valid_bytes, "segment header of another segment")
             lowest = min(header[1], first_sequence)
-        self.sequence_max = max(floor, lowest - 1)
+        self._base = self.sequence_max = max(floor, lowest - 1)
 
     def __iter__(self) -> Iterator[Found]:
         offset = self.valid_bytes
+        if self.damages and (early := self._find_frame(0)) is not None and early.offset < offset:
+            offset = early.offset  # moved to where the header was
         # As long as numbers follow one another nothing is out of order, and frames can be handed on at once.
         while self._seal is None and (decoded := decode_frame(self._data, offset, self._salt)) is not None:
             frame, size_bytes = decoded
@@ -171,7 +173,7 @@ class SegmentScan:
             sequence = found.frame.sequence
             if found.frame.kind == SEAL_KIND:
                 # A repaired segment's seal may have the number of the last frame.
-                is_good = seal is None and lowest <= sequence < self._ceiling
+                is_good = seal is None and self._base < sequence < self._ceiling
                 seal = found if is_good else seal
             else:
                 is_good = lowest < sequence < self._ceiling and sequence not in taken
@@ -196,24 +198,12 @@ class SegmentScan:
 
     def _find_frame(self, offset: int) -> Found | None:
         """Return the first good frame at `offset` or after it."""
-        header = decode_header(self._data, offset, self._salt)
-        candidates = [offset]
-        if header is not None:
-            # Where only the payload is damaged, its length still tells where it ends, whatever it looks like inside.
-            candidates.append(offset + header.frame_bytes)
-        for candidate in candidates:
-            if found := self._frame_at(candidate):
-                return found
-        candidate = self._data.find(FRAME_MAGIC, offset + 1)
+        candidate = self._data.find(FRAME_MAGIC, offset)
         while candidate != -1:
-            if found := self._frame_at(candidate):
-                return found
+            if (decoded := decode_frame(self._data, candidate, self._salt)) is not None:
+                return Found(candidate, decoded[1], decoded[0])
             candidate = self._data.find(FRAME_MAGIC, candidate + 1)
         return None
-
-    def _frame_at(self, offset: int) -> Found | None:
-        decoded = decode_frame(self._data, offset, self._salt)
-        return None if decoded is None else Found(offset, decoded[1], decoded[0])
 
     def _conclude(self) -> None:
         """Check the end: seal, tail, and the number the next segment begins with."""

@@ -12,7 +12,6 @@ from pcs_core.wal import Damage, NewFrame, folder
 from pcs_logs import (
     FRAME_HEADER_BYTES,
     HEADER_BYTES,
-    SALT,
     FailingFiles,
     RecordingFiles,
     frame_of,
@@ -380,13 +379,13 @@ class TestMisplacedFrames:
                     (NAMES[0], positions[2].offset, positions[2].size_bytes)
                 ]
 
-    def test_where_only_the_payload_is_damaged_nothing_inside_it_is_taken(self, tmp_path: Path) -> None:
-        inner = raw_frame(NewFrame(2, b"e", b"not a record of its own"), 2, SALT)
-        frames = [frame_of(0), NewFrame(1, b"e", b"before" + inner), frame_of(2)]
-        positions = write(tmp_path, frames)
-        change(segments(tmp_path)[0], positions[1].offset + FRAME_HEADER_BYTES + 2, b"X")
+    def test_a_frame_moved_into_a_damaged_header_is_recovered(self, tmp_path: Path) -> None:
+        frames = three_segments(tmp_path)
+        path = segments(tmp_path)[0]
+        path.write_bytes(path.read_bytes()[5:])
         with opened(tmp_path) as log:
-            assert log.frames == [frames[0], frames[2]]
+            assert log.frames == frames
+            assert log.wal.damages == [Damage(NAMES[0], 0, HEADER_BYTES, "segment header")]
 
 
 def test_numbers_of_a_failed_write_come_once_whatever_becomes_of_them(tmp_path: Path) -> None:
