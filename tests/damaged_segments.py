@@ -23,7 +23,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
 
-from pcs_core.wal import Damage, Frame, NewFrame
+from pcs_core.wal import Damage, Frame, NewFrame, PosixFiles, check_log, repair_log
 from pcs_core.wal.scan import SegmentScan
 from pcs_logs import HEADER_BYTES, SALT, crc32c, opened, raw_frame, raw_segment_header
 
@@ -369,6 +369,7 @@ def check_files(case: Case, folder: Path) -> Result:
             problem = problem or "the new frame or an old one is missing at the second opening"
         if log.wal.damages != first or aside(folder) != kept:
             problem = problem or "the second opening finds something else"
+    problem = problem or problem_of_repair(folder, first, [*expected, (position.sequence, new)])
     if not first:
         problem = problem or "not detected"
     if position.sequence < case.log[-1].next_first:
@@ -378,6 +379,24 @@ def check_files(case: Case, folder: Path) -> Result:
     ):
         problem = problem or "the damaged bytes are not kept aside"
     return Result(case.kind, len(case.segment.frames) - len(case.expected), problem)
+
+
+def problem_of_repair(folder: Path, damages: list[Damage], expected: list[tuple[int, NewFrame]]) -> str:
+    """Return what is wrong with a check, a repair, and the log after it; nothing if all is well."""
+    files = PosixFiles()
+    if check_log(str(folder), files).all_damages != damages:
+        return "the check finds something else than the opening"
+    undone = [repair for repair in repair_log(str(folder), files) if not repair.done]
+    if undone:
+        return f"not repaired: {undone}"
+    if repair_log(str(folder), files) or check_log(str(folder), files).all_damages:
+        return "the second repair finds something left"
+    with opened(folder) as log:
+        if log.wal.damages or visited(log.visited) != expected:
+            return "a frame was lost in the repair, or damage is left"
+        if log.wal.commit([NewFrame(1, b"", b"after the repair")])[0].sequence <= expected[-1][0]:
+            return "a number was given twice after the repair"
+    return ""
 
 
 def segment_bytes_of(damage: Damage, case: Case, folder: Path) -> Iterator[bool]:

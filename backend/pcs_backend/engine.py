@@ -34,11 +34,11 @@ from pcs_backend.pipeline import Pipeline
 from pcs_backend.recovery import Settler
 from pcs_core.errors import WalError
 from pcs_core.ports import MonotonicClock, RandomBytes, Sleep, WallClock
-from pcs_core.wal import Files, Frame, Wal
+from pcs_core.wal import Files, Frame, Wal, name_of
 
 OWN_WORKER = "0"
-_WAL_FOLDER = "wal"
-_SNAPSHOT = os.path.join("memory", "outcomes.snap")
+WAL_FOLDER = "wal"
+SNAPSHOT = os.path.join("memory", "outcomes.snap")
 
 DAMAGES_LOGGED_MAX = 100
 """Damaged places of one log that a start names in its own log."""
@@ -101,7 +101,7 @@ class Engine:
         self._ports = ports
         self._force_replay = force_replay
         self._data_dir = os.path.abspath(config.settings.data_dir)
-        self._snapshot_path = os.path.join(self._data_dir, _SNAPSHOT)
+        self._snapshot_path = os.path.join(self._data_dir, SNAPSHOT)
         self._offloads: list[ThreadOffload] = []
         self._lock: int | None = None
         self.metrics = Metrics()
@@ -141,18 +141,26 @@ class Engine:
         Raises:
             WalError: Another process owns the folder.
             ConfigError: The folder cannot be used.
-            DataError: Starting would forget what was answered.
-            OSError: The disk refused.
+            DataError: Starting would forget what was answered, or the disk refused.
         """
         files = self._ports.files
         try:
             files.make_folder(self._data_dir)
             self._lock = files.lock(self._data_dir)
         except OSError as error:
-            reason = os.strerror(error.errno or 0)
             raise ConfigError(
-                f"DATA_DIR: found a path that cannot be used ({reason}); allowed: a folder"
+                f"DATA_DIR: found a path that cannot be used ({name_of(error)}); allowed: a folder"
             ) from None
+        try:
+            await self._open_logs()
+        except OSError as error:
+            raise DataError(f"the disk refused while the logs were opened: {name_of(error)}") from None
+        for inbox in self.inboxes:
+            _report_damage(inbox)
+        self.is_open = True
+
+    async def _open_logs(self) -> None:
+        files = self._ports.files
         problem = None
         if self._memory is not None:
             files.make_folder(os.path.dirname(self._snapshot_path))
@@ -161,12 +169,9 @@ class Engine:
         await self.inbox.open(self._visit)
         if self._memory is not None:
             self._memory.check_restored(problem, log_is_complete=self.inbox.starts_at_first)
-        for worker in files.list_names(os.path.join(self._data_dir, _WAL_FOLDER)):
+        for worker in files.list_names(os.path.join(self._data_dir, WAL_FOLDER)):
             if worker != OWN_WORKER:
                 await self._adopt(worker)
-        for inbox in self.inboxes:
-            _report_damage(inbox)
-        self.is_open = True
 
     def tasks(
         self,
@@ -194,7 +199,7 @@ class Engine:
                 self._ports.files, self._ports.random_bytes, self._bulk, self._snapshot_path
             )
         except OSError as error:  # the old snapshot and the log still have everything
-            _log.error("the snapshot was not written", error=os.strerror(error.errno or 0))
+            _log.error("the snapshot was not written", error=name_of(error))
         else:
             self._snapshot_at_sequence = at_sequence
 
@@ -255,7 +260,7 @@ class Engine:
         return offload
 
     def _new_inbox(self, worker: str) -> Inbox:
-        folder = os.path.join(self._data_dir, _WAL_FOLDER, worker)
+        folder = os.path.join(self._data_dir, WAL_FOLDER, worker)
         return Inbox(
             Wal(folder, self._ports.files, self._ports.random_bytes), self._new_offload(f"wal-{worker}")
         )

@@ -43,6 +43,7 @@ Guarantees
       synced, then cut off. Damage anywhere else is reported with segment and offset, never skipped in silence, copied
       to `aside`, never blocks the opening, and ends the segment: new frames go to a new one. Good frames before and
       after it are visited.
+      The segment itself is left as it is; `repair_log` rewrites it.
     - A segment that is missing is reported, unless it is the newest: that looks like a crash before it was made.
     - Sequence numbers resume above any number seen and any that the cut bytes could have held. Those of a write that
       failed and was cut off may come again after a restart: nobody was told of them, and of the bytes one version at
@@ -51,7 +52,8 @@ Guarantees
       only when its damaged bytes are in `aside`. That is bounded; beyond the bounds damaged segments stay.
 """
 
-from pcs_core.wal.files import Files, PosixFiles
+from pcs_core.wal.check import LogReport, Repair, SegmentReport, check_log, repair_log
+from pcs_core.wal.files import Files, PosixFiles, name_of
 from pcs_core.wal.frame import Frame, NewFrame
 from pcs_core.wal.ledger import Ledger
 from pcs_core.wal.log import Position, Wal
@@ -63,10 +65,16 @@ __all__ = [
     "Files",
     "Frame",
     "Ledger",
+    "LogReport",
     "NewFrame",
     "Position",
     "PosixFiles",
+    "Repair",
+    "SegmentReport",
     "Wal",
+    "check_log",
+    "name_of",
     "read_snapshot",
+    "repair_log",
     "write_snapshot",
 ]

@@ -21,6 +21,11 @@ TEMPORARY_SUFFIX = ".tmp"
 LOCK_NAME = "lock"
 
 
+def name_of(error: OSError) -> str:
+    """Return the kind of the error without the path, which may be a user's string."""
+    return os.strerror(error.errno) if error.errno else type(error).__name__
+
+
 class Files(Protocol):
     """What the log asks of a disk. Handles are opaque integers; errors are `OSError`."""
 

@@ -19,7 +19,8 @@ from typing import NamedTuple
 
 import google_crc32c
 
-from pcs_core.wal.files import Files
+from pcs_core.errors import WalError
+from pcs_core.wal.files import Files, name_of
 from pcs_core.wal.frame import (
     HEADER_BYTES,
     SEGMENT_HEADER_BYTES,
@@ -59,6 +60,20 @@ class Anchor(NamedTuple):
     first_segment: int
 
 
+class Identity(NamedTuple):
+    """What a log says of itself.
+
+    Attributes:
+        salt: Of the log; `None` for one without any segment or anchor.
+        anchor: As read; `None` if it is to be written.
+        damages: A bad anchor, or an oldest segment that is not there.
+    """
+
+    salt: bytes | None
+    anchor: Anchor | None
+    damages: list[Damage]
+
+
 class LogFolder:
     """The folder of one log. Whoever changes something holds its lock."""
 
@@ -77,7 +92,33 @@ class LogFolder:
         """Return the path of a segment's file."""
         return os.path.join(self.path, segment_name(segment))
 
-    def read_anchor(self) -> tuple[Anchor | None, Damage | None]:
+    def remove_anchor(self) -> None:
+        """Remove the anchor. On return it is gone from disk."""
+        self._files.remove(os.path.join(self.path, ANCHOR))
+
+    def identify(self, segments: Sequence[int]) -> Identity:
+        """Return salt and anchor, and what is wrong with the anchor or with the oldest segment it names."""
+        anchor, damage = self._read_anchor()
+        salt = self._find_salt(segments, anchor)
+        if anchor is not None and anchor.salt != salt:
+            anchor, damage = None, Damage(ANCHOR, 0, SEGMENT_HEADER_BYTES, "anchor of another log")
+        damages = [] if damage is None else [damage]
+        if anchor is not None and (not segments or segments[0] > anchor.first_segment):
+            damages.append(Damage(segment_name(anchor.first_segment), 0, 0, "segment missing"))
+        return Identity(salt, anchor, damages)
+
+    def read_segment(self, segment: int) -> bytes:
+        """Return all bytes of a segment.
+
+        Raises:
+            WalError: The disk does not give them.
+        """
+        try:
+            return self._files.read(self.path_of(segment))
+        except OSError as error:
+            raise WalError(f"segment {segment_name(segment)}: cannot be read: {name_of(error)}") from error
+
+    def _read_anchor(self) -> tuple[Anchor | None, Damage | None]:
         """Return the anchor, or what is wrong with it; neither if there is none."""
         try:
             data = self._files.read(os.path.join(self.path, ANCHOR))
@@ -95,12 +136,9 @@ class LogFolder:
         data = encode_segment_header(anchor.salt, anchor.first_segment)
         self._files.replace(os.path.join(self.path, ANCHOR), [data])
 
-    def find_salt(self, segments: Sequence[int], anchor: Anchor | None) -> bytes | None:
+    def _find_salt(self, segments: Sequence[int], anchor: Anchor | None) -> bytes | None:
         """Return the salt under which the first frames of most segments can be read; `None` for a log without any."""
-        starts = [
-            self._files.read_range(self.path_of(segment), 0, SEGMENT_HEADER_BYTES + HEADER_BYTES)
-            for segment in segments
-        ]
+        starts = [self._read_start(segment) for segment in segments]
         known = [decoded[0] for start in starts if (decoded := decode_segment_header(start)) is not None]
         if anchor is not None:
             known.insert(0, anchor.salt)
@@ -113,6 +151,12 @@ class LogFolder:
             recovered = (salt for start in starts if (salt := recover_salt(start)) is not None)
             best = next(recovered, best)
         return best
+
+    def _read_start(self, segment: int) -> bytes:
+        try:
+            return self._files.read_range(self.path_of(segment), 0, SEGMENT_HEADER_BYTES + HEADER_BYTES)
+        except OSError as error:
+            raise WalError(f"segment {segment_name(segment)}: cannot be read: {name_of(error)}") from error
 
     def number_after_tails(self) -> int:
         """Return the least number that no byte of a torn tail can have used."""

@@ -7,14 +7,13 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-import os
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pcs_core.errors import WalError, WalFailedError
 from pcs_core.ports import RandomBytes
-from pcs_core.wal.files import Files
-from pcs_core.wal.folder import ANCHOR, Anchor, LogFolder
+from pcs_core.wal.files import Files, name_of
+from pcs_core.wal.folder import Anchor, LogFolder
 from pcs_core.wal.frame import (
     SALT_BYTES,
     SEAL_KIND,
@@ -95,6 +94,7 @@ class Wal:
 
         Raises:
             WalLockedError: Another process owns the folder.
+            WalError: A segment cannot be read.
             OSError: The disk refused.
         """
         try:
@@ -185,7 +185,7 @@ class Wal:
                 self._folder.path_of(position.segment), position.offset, position.size_bytes
             )
         except OSError as error:
-            raise WalError(f"{place}: cannot be read: {_name_of(error)}") from error
+            raise WalError(f"{place}: cannot be read: {name_of(error)}") from error
         decoded = decode_frame(data, 0, self._salt)
         if decoded is None or decoded[0].sequence != position.sequence:
             raise WalError(f"{place}: the frame is damaged")
@@ -204,9 +204,7 @@ class Wal:
             self._folder.write_anchor(Anchor(self._salt, self._segments[1]))
             self._remove(self._folder.path_of(segment))
         except OSError as error:
-            raise WalError(
-                f"segment {segment_name(segment)}: cannot be removed: {_name_of(error)}"
-            ) from error
+            raise WalError(f"segment {segment_name(segment)}: cannot be removed: {name_of(error)}") from error
         self._segments.pop(0)
         self._sealed_bytes.pop(segment, None)
 
@@ -221,7 +219,11 @@ class Wal:
         self._files.make_folder(self._folder.path)
         self._lock = self._files.lock(self._folder.path)
         segments = self._folder.segments()
-        anchor = self._find_anchor(segments)
+        identity = self._folder.identify(segments)
+        self.damages += identity.damages
+        self._salt = identity.salt or self._random_bytes(SALT_BYTES)
+        if identity.anchor is not None:
+            self._next_sequence = max(self._next_sequence, identity.anchor.first_segment)
         self._next_sequence = max(self._next_sequence, self._folder.number_after_tails())
         last_is_whole = False
         for first, next_first in zip(segments, [*segments[1:], None], strict=False):
@@ -230,25 +232,11 @@ class Wal:
             self._resume_segment()
         else:
             self._begin_segment()
-        if anchor is None:
+        if identity.anchor is None:
             with contextlib.suppress(
                 OSError
             ):  # nothing acknowledged depends on it; the next opening tries again
                 self._folder.write_anchor(Anchor(self._salt, self._segments[0]))
-
-    def _find_anchor(self, segments: Sequence[int]) -> Anchor | None:
-        """Learn the salt, and check that the oldest segment is there. Returns the anchor unless it is to be written."""
-        anchor, damage = self._folder.read_anchor()
-        self._salt = self._folder.find_salt(segments, anchor) or self._random_bytes(SALT_BYTES)
-        if anchor is not None and anchor.salt != self._salt:
-            anchor, damage = None, Damage(ANCHOR, 0, SEGMENT_HEADER_BYTES, "anchor of another log")
-        if damage is not None:
-            self.damages.append(damage)
-        if anchor is not None:
-            self._next_sequence = max(self._next_sequence, anchor.first_segment)
-            if not segments or segments[0] > anchor.first_segment:
-                self.damages.append(Damage(segment_name(anchor.first_segment), 0, 0, "segment missing"))
-        return anchor
 
     def _append(self, frames: Sequence[NewFrame]) -> list[Position]:
         if self._failure is not None:
@@ -281,7 +269,7 @@ class Wal:
                 self._files.truncate(handle, self._size_bytes)
             except OSError:
                 raise self._fail("write", error) from error
-            raise WalFailedError(f"write failed: {_name_of(error)}") from error
+            raise WalFailedError(f"write failed: {name_of(error)}") from error
 
     def _rotate(self) -> None:
         """Seal the segment and begin the next. On return the seal and the new segment are on disk."""
@@ -322,7 +310,7 @@ class Wal:
     def _read_segment(self, first: int, next_first: int | None, visit: Visitor) -> bool:
         """Visit a segment's frames. Returns whether it can take more."""
         name, path = segment_name(first), self._folder.path_of(first)
-        data = self._files.read(path)
+        data = self._folder.read_segment(first)
         is_last = next_first is None
         if is_last and len(data) <= SEGMENT_HEADER_BYTES and decode_segment_header(data) is None:
             # The process died while making this segment: it holds no frame, and is made anew.
@@ -379,10 +367,5 @@ class Wal:
         return self._handle
 
     def _fail(self, what: str, error: OSError) -> WalFailedError:
-        self._failure = f"{what} failed: {_name_of(error)}"
+        self._failure = f"{what} failed: {name_of(error)}"
         return WalFailedError(self._failure)
-
-
-def _name_of(error: OSError) -> str:
-    """Return the kind of the error without the path, which may be a user's string."""
-    return os.strerror(error.errno) if error.errno else type(error).__name__
