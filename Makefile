@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check check-fast lint format clean
+.PHONY: help install demo test damage check check-fast lint format clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -28,6 +28,11 @@ lint: install  ## Lint, format check, types, import rules
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+# How many; a smaller run is part of `test`.
+DAMAGES ?= 100000
+damage: install  ## Damage 100,000 sealed segments: each found, everything good around it recovered
+	@$(BIN)/python tests/damaged_segments.py --damages $(DAMAGES)
 
 check-fast: lint  ## Lint, types and the tests that start no server
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m 'not slow'

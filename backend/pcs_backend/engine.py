@@ -36,12 +36,16 @@ from pcs_backend.recovery import Settler
 from pcs_backend.trust.limits import TenantLimiter
 from pcs_core.errors import WalError
 from pcs_core.ports import MonotonicClock, RandomBytes, Sleep, WallClock
-from pcs_core.wal import Files, Frame, Wal
+from pcs_core.wal import Files, Frame, Wal, name_of
 
 OWN_WORKER = "0"
-_WAL_FOLDER = "wal"
+WAL_FOLDER = "wal"
+SNAPSHOT = os.path.join("memory", "outcomes.snap")
+
+DAMAGES_LOGGED_MAX = 100
+"""Damaged places of one log that a start names in its own log."""
+
 _WORKER_NAME = re.compile(r"\d{1,4}", re.ASCII)
-_SNAPSHOT = os.path.join("memory", "outcomes.snap")
 
 _log = structlog.get_logger(__name__)
 
@@ -111,7 +115,7 @@ class Engine:
         self._ports = ports
         self._force_replay = force_replay
         self._data_dir = os.path.abspath(config.settings.data_dir)
-        self._snapshot_path = os.path.join(self._data_dir, _SNAPSHOT)
+        self._snapshot_path = os.path.join(self._data_dir, SNAPSHOT)
         self._limiter = TenantLimiter(lambda: config.trust.current.limits, ports.now, ports.monotonic)
         self._offloads: list[OwnedOffload] = []
         self._lock: int | None = None
@@ -156,16 +160,15 @@ class Engine:
             WalLockedError: Another process owns the folder.
             ConfigError: The folder cannot be used.
         """
-        if must_exist and not os.path.isdir(os.path.join(self._data_dir, _WAL_FOLDER)):
+        if must_exist and not os.path.isdir(os.path.join(self._data_dir, WAL_FOLDER)):
             raise ConfigError("DATA_DIR: found no folder with a WAL; allowed: the folder that `serve` uses")
         files = self._ports.files
         try:
             files.make_folder(self._data_dir)
             self._lock = files.lock(self._data_dir)
         except OSError as error:
-            reason = os.strerror(error.errno or 0)
             raise ConfigError(
-                f"DATA_DIR: found a path that cannot be used ({reason}); allowed: a folder"
+                f"DATA_DIR: found a path that cannot be used ({name_of(error)}); allowed: a folder"
             ) from None
 
     async def open(self) -> None:
@@ -173,9 +176,17 @@ class Engine:
 
         Raises:
             WalError: Another process owns a log.
-            DataError: Starting would forget what was answered.
-            OSError: The disk refused.
+            DataError: Starting would forget what was answered, or the disk refused.
         """
+        try:
+            await self._open_logs()
+        except OSError as error:
+            raise DataError(f"the disk refused while the logs were opened: {name_of(error)}") from None
+        for inbox in self.inboxes:
+            _report_damage(inbox)
+        self.is_open = True
+
+    async def _open_logs(self) -> None:
         files = self._ports.files
         problem = None
         if (memory := self._memory) is not None:
@@ -185,21 +196,9 @@ class Engine:
         await self.inbox.open(self._visit)
         if self._memory is not None:
             self._memory.check_restored(problem, log_is_complete=self.inbox.starts_at_first)
-        for worker in files.list_names(os.path.join(self._data_dir, _WAL_FOLDER)):
+        for worker in files.list_names(os.path.join(self._data_dir, WAL_FOLDER)):
             if worker != OWN_WORKER and _WORKER_NAME.fullmatch(worker):
                 await self._adopt(worker)
-        for inbox in self.inboxes:
-            for damage in inbox.damages:
-                _log.error(
-                    "the log is damaged; frames around it were recovered",
-                    segment=damage.segment,
-                    offset=damage.offset,
-                    size_bytes=damage.size_bytes,
-                    what=damage.what,
-                )
-            if inbox.torn_bytes:
-                _log.warning("a torn tail was cut off and kept aside", size_bytes=inbox.torn_bytes)
-        self.is_open = True
 
     def tasks(
         self,
@@ -228,7 +227,7 @@ class Engine:
                 self._ports.files, self._ports.random_bytes, self._bulk, self._snapshot_path
             )
         except OSError as error:  # the old snapshot and the log still have everything
-            _log.error("the snapshot was not written", error=os.strerror(error.errno or 0))
+            _log.error("the snapshot was not written", error=name_of(error))
         else:
             self._snapshot_at_sequence = at_sequence
 
@@ -289,7 +288,7 @@ class Engine:
         return offload
 
     def _new_inbox(self, worker: str) -> Inbox:
-        folder = os.path.join(self._data_dir, _WAL_FOLDER, worker)
+        folder = os.path.join(self._data_dir, WAL_FOLDER, worker)
         return Inbox(
             Wal(folder, self._ports.files, self._ports.random_bytes), self._new_offload(f"wal-{worker}")
         )
@@ -346,6 +345,21 @@ async def run_until(
     if dead:
         kinds = sorted({type(result).__name__ for result in results if isinstance(result, Exception)})
         raise BackendError(f"task {', '.join(dead)} ended ({', '.join(kinds) or 'without an error'})")
+
+
+def _report_damage(inbox: Inbox) -> None:
+    for damage in inbox.damages[:DAMAGES_LOGGED_MAX]:
+        _log.error(
+            "the log is damaged; frames around it were recovered",
+            segment=damage.segment,
+            offset=damage.offset,
+            size_bytes=damage.size_bytes,
+            what=damage.what,
+        )
+    if (count := len(inbox.damages) - DAMAGES_LOGGED_MAX) > 0:
+        _log.error("the log is damaged in more places", count=count)
+    if inbox.torn_bytes:
+        _log.warning("a torn tail was cut off and kept aside", size_bytes=inbox.torn_bytes)
 
 
 @contextlib.asynccontextmanager

@@ -25,7 +25,6 @@ from pcs_core.identity import EPOCH_MAX, ShardId
 from pcs_core.params import Params
 from pcs_core.wal import PosixFiles
 
-
 WAIT_S = 10.0
 
 

@@ -213,7 +213,7 @@ class Outbox:
                 carried += len(batch)
             retired = [
                 segment
-                for segment in self._index.retirable(self._wal.sealed_segments, cutoff_s)
+                for segment in self._index.retirable(self._wal.removable_segments, cutoff_s)
                 if segment in removable
             ]
             for segment in retired:
@@ -228,13 +228,10 @@ class Outbox:
         for entry in self._index.live():
             segment = entry.position.segment
             live_bytes[segment] = live_bytes.get(segment, 0) + entry.position.size_bytes
-        damaged = {damage.segment for damage in self._wal.damages}
         ripe: list[int] = []
         chosen = live_total = 0
-        for segment in self._wal.sealed_segments:
+        for segment in self._wal.removable_segments:
             if self._index.newest_ack_s(segment) >= cutoff_s:
-                break
-            if not everything and f"{segment:020d}.wal" in damaged:  # somebody may want to look at it first
                 break
             ripe.append(segment)
             live_total += live_bytes.get(segment, 0)

@@ -9,6 +9,7 @@ import click
 
 from pcs_backend import __version__
 from pcs_backend.cli.escalations import conflicts, escalations
+from pcs_backend.cli.fsck import fsck
 from pcs_backend.cli.keys import keys
 from pcs_backend.cli.replay import replay
 from pcs_backend.cli.serve import check_config, serve
@@ -34,7 +35,7 @@ def cli() -> None:
     """Receive, verify and keep Proof-of-Computation Summaries."""
 
 
-for _command in (serve, check_config, replay, escalations, conflicts, keys):
+for _command in (serve, check_config, replay, fsck, escalations, conflicts, keys):
     cli.add_command(_command)
 
 

@@ -262,6 +262,7 @@ class MemoryStore:
         self.covered_sequence = contents.covered_sequence
 
     def _load(self, frames: list[Frame]) -> None:
+        self.covered_sequence = snapshot_coverage(frames)
         for frame in frames:
             match frame.kind:
                 case FrameKind.OUTCOME:
@@ -272,8 +273,6 @@ class MemoryStore:
                     self._escalations.pop(
                         Key(*msgspec.json.decode(frame.envelope, type=tuple[str, str])), None
                     )
-                case _ if frame.kind == _SNAPSHOT_META_KIND:
-                    self.covered_sequence = msgspec.json.decode(frame.envelope, type=_Meta).covered_sequence
 
     async def _store(self, new: dict[Key, Candidate]) -> None:
         """Hold the keys, sync, then store. Whoever comes for one of them meanwhile waits for the same sync."""
@@ -356,6 +355,12 @@ class MemoryStore:
                 yield Escalation(
                     tenant=tenant, pcs_id=key.pcs_id, body=outcome.body, stored_at_ms=outcome.stored_at_ms
                 )
+
+
+def snapshot_coverage(frames: Sequence[Frame]) -> int:
+    """Return the highest frame of the log that a snapshot of these frames covers."""
+    envelopes = [frame.envelope for frame in frames if frame.kind == _SNAPSHOT_META_KIND]
+    return max((msgspec.json.decode(each, type=_Meta).covered_sequence for each in envelopes), default=0)
 
 
 def _snapshot_frames(contents: _Contents) -> Iterator[NewFrame]:

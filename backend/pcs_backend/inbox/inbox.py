@@ -217,11 +217,11 @@ class Inbox:
         Returns:
             How many segments went.
         """
-        sealed = self._wal.sealed_segments
+        sealed = self._wal.removable_segments
         # A segment is sealed only after the commits in it were answered; one turn of the loop lets every caller that was
         # answered enter its requests in the ledger.
         await asyncio.sleep(0)
-        ends = [*sealed[1:], self._wal.next_sequence]
+        ends = [*self._wal.sealed_segments[1:], self._wal.next_sequence]
         removed = 0
         for segment, end in zip(self._ledger.retirable(sealed, before_s), ends, strict=False):
             if covered_sequence is not None and end - 1 > covered_sequence:

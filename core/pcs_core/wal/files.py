@@ -21,11 +21,16 @@ TEMPORARY_SUFFIX = ".tmp"
 LOCK_NAME = "lock"
 
 
+def name_of(error: OSError) -> str:
+    """Return the kind of the error without the path, which may be a user's string."""
+    return os.strerror(error.errno) if error.errno else type(error).__name__
+
+
 class Files(Protocol):
     """What the log asks of a disk. Handles are opaque integers; errors are `OSError`."""
 
     def make_folder(self, path: str) -> None:
-        """Make a folder and its missing parents. On return each new directory entry is on disk."""
+        """Make a folder and its missing parents. On return its directory entry is on disk, also if it was there already."""
 
     def list_names(self, path: str) -> list[str]:
         """Names in a folder, sorted; empty if there is no such folder."""
@@ -55,7 +60,11 @@ class Files(Protocol):
         """On return the folder's entries — files made, renamed or removed in it — are on disk."""
 
     def replace(self, path: str, chunks: Iterable[bytes]) -> None:
-        """Replace a file whole. On return the new bytes are on disk; a crash before leaves the old ones."""
+        """Replace a file whole. On return the new bytes are on disk; an error or a crash before leaves the old ones.
+
+        An error gives the space back that the new bytes took. One of the last step alone, the sync of the folder, leaves
+        the new bytes in place, though not yet for certain on disk.
+        """
 
     def remove(self, path: str) -> None:
         """Remove a file. On return its entry is gone from disk."""
@@ -74,9 +83,12 @@ class PosixFiles:
     def make_folder(self, path: str) -> None:
         """As `Files.make_folder`."""
         path = os.path.abspath(path)
-        if os.path.isdir(path):
-            return
         parent = os.path.dirname(path)
+        if os.path.isdir(path):
+            # Whoever made it may have died before this sync. A parent that may not be read is another's, and so is it.
+            with contextlib.suppress(PermissionError):
+                self.sync_folder(parent)
+            return
         self.make_folder(parent)
         with contextlib.suppress(FileExistsError):
             os.mkdir(path, _FOLDER_MODE)
@@ -134,14 +146,19 @@ class PosixFiles:
     def replace(self, path: str, chunks: Iterable[bytes]) -> None:
         """As `Files.replace`: temporary file, fsync, rename, fsync of the folder."""
         temporary = path + TEMPORARY_SUFFIX
-        handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
         try:
-            for chunk in chunks:
-                self.append(handle, [chunk])
-            os.fsync(handle)
-        finally:
-            os.close(handle)
-        os.rename(temporary, path)
+            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, _FILE_MODE)
+            try:
+                for chunk in chunks:
+                    self.append(handle, [chunk])
+                os.fsync(handle)
+            finally:
+                os.close(handle)
+            os.rename(temporary, path)
+        except BaseException:
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)  # half a snapshot would make a full disk fuller
+            raise
         self.sync_folder(os.path.dirname(os.path.abspath(path)))
 
     def remove(self, path: str) -> None:

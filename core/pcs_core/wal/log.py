@@ -5,16 +5,16 @@ Not thread-safe: one caller at a time appends. Reading frames back may go on bes
 
 from __future__ import annotations
 
-import os
-import re
+import contextlib
+import itertools
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from pcs_core.errors import WalError, WalFailedError
 from pcs_core.ports import RandomBytes
-from pcs_core.wal.files import Files
+from pcs_core.wal.files import Files, name_of
+from pcs_core.wal.folder import Anchor, LogFolder
 from pcs_core.wal.frame import (
-    HEADER_BYTES,
     SALT_BYTES,
     SEAL_KIND,
     SEGMENT_HEADER_BYTES,
@@ -26,18 +26,11 @@ from pcs_core.wal.frame import (
     encode_frame,
     encode_seal,
     encode_segment_header,
-    recover_salt,
 )
-from pcs_core.wal.scan import Damage, SegmentScan
+from pcs_core.wal.scan import Damage, SegmentScan, segment_name
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 """A segment that would grow past this is sealed and a new one begun; a larger batch still goes into one segment."""
-
-_SUFFIX = ".wal"
-_NAME = re.compile(r"\d{20}" + re.escape(_SUFFIX), re.ASCII)
-_ASIDE = "aside"
-# Segment, offset, and the next sequence number when the bytes were cut, which would otherwise be forgotten with them.
-_ASIDE_NAME = re.compile(_NAME.pattern + r"\.\d+\.(?P<next>\d+)", re.ASCII)
 
 
 class Position(NamedTuple):
@@ -71,7 +64,7 @@ class Wal:
         self, folder: str, files: Files, random_bytes: RandomBytes, *, segment_bytes: int = SEGMENT_BYTES
     ) -> None:
         """Name the log; `open` reads it."""
-        self._folder = folder
+        self._folder = LogFolder(folder, files)
         self._files = files
         self._random_bytes = random_bytes
         self._segment_bytes = segment_bytes
@@ -81,6 +74,7 @@ class Wal:
         self._segments: list[int] = []
         self._size_bytes = 0
         self._sealed_bytes: dict[int, int] = {}
+        self._pinned: set[int] = set()
         self._count = 0
         self._chain = 0
         self._next_sequence = 1
@@ -100,6 +94,7 @@ class Wal:
 
         Raises:
             WalLockedError: Another process owns the folder.
+            WalError: A segment cannot be read.
             OSError: The disk refused.
         """
         try:
@@ -141,10 +136,16 @@ class Wal:
         """Segments that take no more frames, oldest first."""
         return self._segments[:-1]
 
+    @property
+    def removable_segments(self) -> list[int]:
+        """The oldest of them, up to one whose damaged bytes are kept nowhere else."""
+        return list(itertools.takewhile(lambda segment: segment not in self._pinned, self.sealed_segments))
+
     def commit(self, frames: Sequence[NewFrame]) -> list[Position]:
         """Append frames and sync them.
 
-        On return they are on disk. On error none of them counts as written; their numbers are not used again.
+        On return they are on disk. On error none of them counts as written. This process does not use their numbers
+        again; a later one may, unless it finds them on disk.
 
         Raises:
             ValueError: A frame is of the log's own kind, or too large.
@@ -178,11 +179,13 @@ class Wal:
         Raises:
             WalError: The bytes are no longer a valid frame, or the disk refused.
         """
-        place = f"segment {_segment_name(position.segment)}, offset {position.offset}"
+        place = f"segment {segment_name(position.segment)}, offset {position.offset}"
         try:
-            data = self._files.read_range(self._path(position.segment), position.offset, position.size_bytes)
+            data = self._files.read_range(
+                self._folder.path_of(position.segment), position.offset, position.size_bytes
+            )
         except OSError as error:
-            raise WalError(f"{place}: cannot be read: {_name_of(error)}") from error
+            raise WalError(f"{place}: cannot be read: {name_of(error)}") from error
         decoded = decode_frame(data, 0, self._salt)
         if decoded is None or decoded[0].sequence != position.sequence:
             raise WalError(f"{place}: the frame is damaged")
@@ -195,15 +198,13 @@ class Wal:
             ValueError: It is not the oldest, or it is the one being written.
             WalError: The disk refused; it may be removed again.
         """
-        if segment not in self._segments[:1] or len(self._segments) == 1:
+        if segment not in self.removable_segments[:1]:
             raise ValueError("segment: found one that is in use; allowed: the oldest sealed one")
         try:
-            self._files.remove(self._path(segment))
-        except FileNotFoundError:
-            pass  # an earlier removal failed after it had taken effect
+            self._folder.write_anchor(Anchor(self._salt, self._segments[1]))
+            self._remove(self._folder.path_of(segment))
         except OSError as error:
-            name = _segment_name(segment)
-            raise WalError(f"segment {name}: cannot be removed: {_name_of(error)}") from error
+            raise WalError(f"segment {segment_name(segment)}: cannot be removed: {name_of(error)}") from error
         self._segments.pop(0)
         self._sealed_bytes.pop(segment, None)
 
@@ -215,20 +216,27 @@ class Wal:
         self._handle = self._lock = None
 
     def _open(self, visit: Visitor) -> None:
-        self._files.make_folder(self._folder)
-        self._lock = self._files.lock(self._folder)
-        names = [name for name in self._files.list_names(self._folder) if _NAME.fullmatch(name)]
-        self._salt = self._find_salt(names)
-        for kept in self._files.list_names(os.path.join(self._folder, _ASIDE)):
-            if match := _ASIDE_NAME.fullmatch(kept):
-                self._next_sequence = max(self._next_sequence, int(match["next"]))
+        self._files.make_folder(self._folder.path)
+        self._lock = self._files.lock(self._folder.path)
+        segments = self._folder.segments()
+        identity = self._folder.identify(segments)
+        self.damages += identity.damages
+        self._salt = identity.salt or self._random_bytes(SALT_BYTES)
+        if identity.anchor is not None:
+            self._next_sequence = max(self._next_sequence, identity.anchor.first_segment)
+        self._next_sequence = max(self._next_sequence, self._folder.number_after_tails())
         last_is_whole = False
-        for name in names:
-            last_is_whole = self._read_segment(name, visit, is_last=name == names[-1])
+        for first, next_first in zip(segments, [*segments[1:], None], strict=False):
+            last_is_whole = self._read_segment(first, next_first, visit)
         if last_is_whole:
             self._resume_segment()
         else:
             self._begin_segment()
+        if identity.anchor is None:
+            with contextlib.suppress(
+                OSError
+            ):  # nothing acknowledged depends on it; the next opening tries again
+                self._folder.write_anchor(Anchor(self._salt, self._segments[0]))
 
     def _append(self, frames: Sequence[NewFrame]) -> list[Position]:
         if self._failure is not None:
@@ -261,7 +269,7 @@ class Wal:
                 self._files.truncate(handle, self._size_bytes)
             except OSError:
                 raise self._fail("write", error) from error
-            raise WalFailedError(f"write failed: {_name_of(error)}") from error
+            raise WalFailedError(f"write failed: {name_of(error)}") from error
 
     def _rotate(self) -> None:
         """Seal the segment and begin the next. On return the seal and the new segment are on disk."""
@@ -279,13 +287,13 @@ class Wal:
 
     def _begin_segment(self) -> None:
         first = self._next_sequence
-        path = self._path(first)
+        path = self._folder.path_of(first)
         header = encode_segment_header(self._salt, first)
         self._handle = self._files.open_append(path)
         self._files.truncate(self._handle, 0)  # a leftover of the same name holds no frame
         self._files.append(self._handle, [header])
         self._files.sync_data(self._handle)
-        self._files.sync_folder(self._folder)
+        self._files.sync_folder(self._folder.path)
         if first not in self._segments:
             self._segments.append(first)
         self._size_bytes = len(header)
@@ -294,48 +302,34 @@ class Wal:
 
     def _resume_segment(self) -> None:
         """Go on in the last segment. Its bytes may never have been synced, so they are now."""
-        self._handle = self._files.open_append(self._path(self._segments[-1]))
+        self._handle = self._files.open_append(self._folder.path_of(self._segments[-1]))
         self._files.sync_data(self._handle)
-        self._files.sync_folder(self._folder)
+        self._files.sync_folder(self._folder.path)
         self._synced_sequence = self._last_good_sequence
 
-    def _find_salt(self, names: Sequence[str]) -> bytes:
-        starts = [
-            self._files.read_range(os.path.join(self._folder, name), 0, SEGMENT_HEADER_BYTES + HEADER_BYTES)
-            for name in names
-        ]
-        for start in starts:
-            if decoded := decode_segment_header(start):
-                return decoded[0]
-        for start in starts:
-            if salt := recover_salt(start):
-                return salt
-        return self._random_bytes(SALT_BYTES)
-
-    def _read_segment(self, name: str, visit: Visitor, *, is_last: bool) -> bool:
+    def _read_segment(self, first: int, next_first: int | None, visit: Visitor) -> bool:
         """Visit a segment's frames. Returns whether it can take more."""
-        path = os.path.join(self._folder, name)
-        first = int(name.removesuffix(_SUFFIX))
-        data = self._files.read(path)
+        name, path = segment_name(first), self._folder.path_of(first)
+        data = self._folder.read_segment(first)
+        is_last = next_first is None
         if is_last and len(data) <= SEGMENT_HEADER_BYTES and decode_segment_header(data) is None:
             # The process died while making this segment: it holds no frame, and is made anew.
             self._next_sequence = max(self._next_sequence, first)
-            self._keep_aside(name, 0, data)
+            self._folder.keep_tail(first, 0, data, self._next_sequence)
             self._files.remove(path)
             return False
-        scan = SegmentScan(name, data, self._salt, first)
+        scan = SegmentScan(
+            name, data, self._salt, first, floor=self._last_good_sequence, next_first=next_first
+        )
         for found in scan:
             visit(Position(found.frame.sequence, first, found.offset, found.size_bytes), found.frame)
         used = self._next_sequence - 1 if is_last else 0
         self._next_sequence = max(self._next_sequence, first, scan.sequence_floor(used) + 1)
         self._last_good_sequence = scan.sequence_max
         self._segments.append(first)
-        if scan.tail_bytes and (not is_last or scan.sealed or scan.damages):
-            scan.damages.append(Damage(name, scan.valid_bytes, scan.tail_bytes, "frames"))
-        if not is_last and not scan.sealed and not scan.damages:
-            # Only a seal or damage ends a segment: this one has lost its end, just between two frames.
-            scan.damages.append(Damage(name, scan.valid_bytes, 0, "frames missing at the end, the seal too"))
         self.damages += scan.damages
+        if scan.damages and not self._folder.keep_damaged(data, scan.damages):
+            self._pinned.add(first)
         if not is_last or scan.sealed or scan.damages:
             self._sealed_bytes[first] = len(data)
             if is_last:
@@ -343,12 +337,20 @@ class Wal:
             return False
         if scan.tail_bytes:
             # On disk in their new place before they are cut off here.
-            self._keep_aside(name, scan.valid_bytes, data[scan.valid_bytes :])
+            self._folder.keep_tail(first, scan.valid_bytes, data[scan.valid_bytes :], self._next_sequence)
             self._sync_segment(path, cut_to_bytes=scan.valid_bytes)
             self.torn_bytes = scan.tail_bytes
         self._size_bytes = scan.valid_bytes
         self._count, self._chain = scan.count, scan.chain
         return True
+
+    def _remove(self, path: str) -> None:
+        try:
+            self._files.remove(path)
+        except (
+            FileNotFoundError
+        ):  # an earlier removal failed after it had taken effect, before it was on disk
+            self._files.sync_folder(self._folder.path)
 
     def _sync_segment(self, path: str, cut_to_bytes: int | None = None) -> None:
         handle = self._files.open_append(path)
@@ -359,29 +361,11 @@ class Wal:
         finally:
             self._files.close(handle)
 
-    def _keep_aside(self, name: str, offset: int, data: bytes) -> None:
-        if data:
-            aside = os.path.join(self._folder, _ASIDE)
-            self._files.make_folder(aside)
-            self._files.replace(os.path.join(aside, f"{name}.{offset}.{self._next_sequence}"), [data])
-
-    def _path(self, segment: int) -> str:
-        return os.path.join(self._folder, _segment_name(segment))
-
     def _open_handle(self) -> int:
         if self._handle is None:
             raise WalFailedError(self._failure or "the log is not open")
         return self._handle
 
     def _fail(self, what: str, error: OSError) -> WalFailedError:
-        self._failure = f"{what} failed: {_name_of(error)}"
+        self._failure = f"{what} failed: {name_of(error)}"
         return WalFailedError(self._failure)
-
-
-def _segment_name(first_sequence: int) -> str:
-    return f"{first_sequence:020d}{_SUFFIX}"
-
-
-def _name_of(error: OSError) -> str:
-    """Return the kind of the error without the path, which may be a user's string."""
-    return os.strerror(error.errno) if error.errno else type(error).__name__

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator
@@ -114,11 +115,47 @@ def test_removing_syncs_the_folder(tmp_path: Path, trace: Trace) -> None:
 
 def test_every_new_folder_is_synced_in_its_parent(tmp_path: Path, trace: Trace) -> None:
     PosixFiles().make_folder(str(tmp_path / "a" / "b"))
-    assert trace.calls == ["mkdir a", f"fsync {tmp_path.name}", "mkdir b", "fsync a"]
+    above = f"fsync {tmp_path.parent.name}"
+    assert trace.calls == [above, "mkdir a", f"fsync {tmp_path.name}", "mkdir b", "fsync a"]
     assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+
+
+def test_a_folder_that_is_there_is_synced_in_its_parent_again(tmp_path: Path, trace: Trace) -> None:
+    """Whoever made it may have died between the two; everything in it would hang on an entry that is not on disk."""
+    trace.fail_at = f"fsync {tmp_path.name}"
+    with pytest.raises(OSError, match="refused"):
+        PosixFiles().make_folder(str(tmp_path / "a"))
+    assert (tmp_path / "a").is_dir()
+    trace.fail_at = ""
     trace.calls.clear()
-    PosixFiles().make_folder(str(tmp_path / "a" / "b"))
-    assert trace.calls == []
+    PosixFiles().make_folder(str(tmp_path / "a"))
+    assert trace.calls == [f"fsync {tmp_path.name}"]
+
+
+def test_a_folder_below_one_that_may_not_be_read_can_be_used(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "a").mkdir()
+    open_file = os.open
+
+    def refuse_parent(path: str, *rest: Any) -> int:
+        if path == str(tmp_path):
+            raise PermissionError(errno.EACCES, "refused")
+        return open_file(path, *rest)
+
+    monkeypatch.setattr(os, "open", refuse_parent)
+    PosixFiles().make_folder(str(tmp_path / "a"))
+    with pytest.raises(PermissionError):
+        PosixFiles().make_folder(str(tmp_path / "new"))
+
+
+@pytest.mark.parametrize("fail_at", ["fsync snapshot.tmp", "rename snapshot.tmp"])
+def test_a_replacement_that_failed_leaves_no_half_file(tmp_path: Path, trace: Trace, fail_at: str) -> None:
+    """On a full disk it would take the space that the next attempt needs."""
+    trace.fail_at = fail_at
+    with pytest.raises(OSError, match="refused"):
+        PosixFiles().replace(str(tmp_path / "snapshot"), [b"new"])
+    assert os.listdir(tmp_path) == []
 
 
 def test_data_is_synced_with_fdatasync(tmp_path: Path, trace: Trace) -> None:
