@@ -35,6 +35,7 @@ class Faults:
     Attributes:
         latency_s: Every chunk arrives that much later, both ways.
         to_server_latency_s: The same on the way to the server alone, beside `latency_s`.
+        to_client_latency_s: The same on the way to the client alone.
         bytes_per_s: How many bytes pass a second each way, one by one; `None` is no limit.
         silent: Connections are accepted and kept, and nothing is forwarded: half-open.
         refuse: New connections are reset.
@@ -48,6 +49,7 @@ class Faults:
 
     latency_s: float = 0.0
     to_server_latency_s: float = 0.0
+    to_client_latency_s: float = 0.0
     bytes_per_s: float | None = None
     silent: bool = False
     refuse: bool = False
@@ -70,6 +72,7 @@ class Counts:
         to_client: Bytes written to clients.
         lost: Bytes that were read and forwarded to nobody.
         truncated: Connections closed in the middle.
+        matched_to_server: Pieces written to the server that held the matching bytes.
     """
 
     accepted: int = 0
@@ -77,12 +80,13 @@ class Counts:
     to_client: int = 0
     lost: int = 0
     truncated: int = 0
+    matched_to_server: int = 0
 
 
 class _Piece(NamedTuple):
     due_s: float
-    data: bytes
-    """Empty: the sender has ended."""
+    data: bytes  # empty: the sender has ended
+    matches: bool
 
 
 class _Link:
@@ -128,15 +132,18 @@ class _Link:
                 data = await reader.read(CHUNK_BYTES)
             except OSError:  # a sender that resets has still sent what it sent
                 data = b""
-            if to_server and self._proxy.faults.matching in data:
+            matching = self._proxy.faults.matching
+            matches = to_server and bool(matching) and matching in data
+            if matches:
                 self._matched = self._proxy.faults
             faults = self.faults
             self.silent |= self._proxy.faults.silent
             if self.silent or (data and not to_server and not self._lets_answer_through(faults)):
                 self._proxy.counts.lost += len(data)
                 continue
-            latency_s = faults.latency_s + (faults.to_server_latency_s if to_server else 0.0)
-            pieces.put_nowait(_Piece(asyncio.get_running_loop().time() + latency_s, data))
+            way_s = faults.to_server_latency_s if to_server else faults.to_client_latency_s
+            latency_s = faults.latency_s + way_s
+            pieces.put_nowait(_Piece(asyncio.get_running_loop().time() + latency_s, data, matches))
         if self.silent:  # the other side is never told
             await asyncio.Event().wait()
         await writing
@@ -159,6 +166,7 @@ class _Link:
             passed_bytes += len(data)
             if not await self._drip(data, writer, to_server=to_server):
                 return
+            self._proxy.counts.matched_to_server += piece.matches
             if len(data) < len(piece.data):
                 self._proxy.counts.lost += len(piece.data) - len(data)
                 self._proxy.counts.truncated += 1
