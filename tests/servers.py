@@ -226,6 +226,23 @@ class PostgresServer(Server):
         """Remove a database that `create_database` made, sessions or not."""
         self.execute(f"DROP DATABASE {dsn.rpartition('/')[2]} WITH (FORCE)")
 
+    def stop_immediately(self) -> None:
+        """As `pg_ctl stop -m immediate`: nothing is written any more, and the next start recovers from its log."""
+        self._end(signal.SIGQUIT)
+
+    def crash_sessions(self, database: str) -> int:
+        """Kill the processes that serve a database; PostgreSQL then ends all others and recovers by itself.
+
+        Returns:
+            How many were killed.
+        """
+        serving = [
+            process for process in self._family()[1:] if f" {database} " in " ".join(process.cmdline())
+        ]
+        for process in serving:
+            _signal(process, signal.SIGKILL)
+        return len(serving)
+
     def execute(self, sql: str) -> None:
         """Run a statement in the server's own database."""
         done = self._run("psql", "--no-psqlrc", "-v", "ON_ERROR_STOP=1", "-d", self.dsn, "-c", sql)

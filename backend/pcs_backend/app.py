@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import resource
 import shutil
 import signal
 import socket
@@ -23,6 +24,7 @@ from pcs_backend.engine import Engine, Ports, run_until, server_store
 from pcs_backend.errors import BackendError, ConfigError, StoreUnavailableError
 from pcs_backend.http.admin import SOCKET_NAME, AdminRoutes
 from pcs_backend.http.body import BodyReader
+from pcs_backend.http.intake import Intake
 from pcs_backend.http.openapi import build_openapi
 from pcs_backend.http.protocol import ProblemServer
 from pcs_backend.http.routes import Routes
@@ -34,6 +36,11 @@ from pcs_core.wal import PosixFiles
 DISK_CHECK_INTERVAL_S = 1.0
 HOUSEKEEPING_INTERVAL_S = 60.0
 BACKLOG_CONNECTIONS_MAX = 1_024
+ADMIN_CONNECTIONS_MAX = 16
+
+FILES_RESERVED = 256
+"""Open files that connections must leave: logs, stores, the administration socket, connections that are being refused.
+A log that cannot open its next segment takes nothing any more."""
 
 _log = structlog.get_logger(__name__)
 
@@ -60,6 +67,10 @@ class Service:
         self._config = config
         self._ports = ports
         self._engine = Engine(config, ports)
+        settings = config.settings
+        self._intake = Intake(
+            connections_max=settings.connections_max, shared_bytes_max=settings.bodies_max_bytes
+        )
         self._stopping = False
         self._free_bytes: int | None = None
         self._watch_gauges()
@@ -92,6 +103,7 @@ class Service:
         """
         for warning in self._config.warnings:
             _log.warning(warning)
+        self._make_room_for_connections()
         engine = self._engine
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(engine.close)
@@ -135,7 +147,8 @@ class Service:
             now=self._ports.now,
             sleep=self._ports.sleep,
         )
-        runner = web.ServerRunner(ProblemServer(routes.handle), shutdown_timeout=settings.drain_timeout_s)
+        server = ProblemServer(routes.handle, self._intake, self._engine.metrics.connections_refused.inc)
+        runner = web.ServerRunner(server, shutdown_timeout=settings.drain_timeout_s)
         await runner.setup()
         site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG_CONNECTIONS_MAX)
         try:
@@ -158,7 +171,10 @@ class Service:
         path = os.path.join(self._config.settings.data_dir, SOCKET_NAME)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # left by a process that was killed; the lock says that it is gone
-        runner = web.ServerRunner(ProblemServer(AdminRoutes(self._engine.store).handle))
+        intake = Intake(
+            connections_max=ADMIN_CONNECTIONS_MAX, shared_bytes_max=self._config.settings.bodies_max_bytes
+        )
+        runner = web.ServerRunner(ProblemServer(AdminRoutes(self._engine.store).handle, intake))
         await runner.setup()
         listener = bind_unix(path)
         await web.SockSite(runner, listener).start()
@@ -168,6 +184,21 @@ class Service:
             await runner.cleanup()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
+
+    def _make_room_for_connections(self) -> None:
+        wanted = self._config.settings.connections_max + FILES_RESERVED
+        allowed = raise_file_limit(wanted)
+        if allowed <= FILES_RESERVED:
+            raise ConfigError(
+                f"CONNECTIONS_MAX: found a limit of {allowed} open files; allowed: a limit above {FILES_RESERVED} "
+                "(ulimit -n)"
+            )
+        if allowed < wanted:
+            self._intake.connections_max = allowed - FILES_RESERVED
+            _log.warning(
+                "the limit of open files allows fewer connections than CONNECTIONS_MAX",
+                connections_max=self._intake.connections_max,
+            )
 
     async def _first_contact(self) -> None:
         """Ask the store once before the first request; a store that is down does not stop the start."""
@@ -232,7 +263,27 @@ class Service:
             "Open requests older than the dedup lifetime, left for replay --force",
             lambda: float(sum(each.too_old for each in engine.settlers)),
         )
+        watch("flk_connections", "Connections that hold a place", lambda: float(self._intake.connections))
+        watch(
+            "flk_bodies_bytes",
+            "Bytes taken from BODIES_MAX_BYTES",
+            lambda: float(self._intake.shared_bytes),
+        )
         watch("flk_disk_free_bytes", "Free space below DATA_DIR", lambda: float(self._free_bytes or 0))
+
+
+def raise_file_limit(wanted: int) -> int:
+    """Raise this process's limit of open files to what is wanted, as far as it may.
+
+    Returns:
+        How many files may be open, at most `wanted`.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == resource.RLIM_INFINITY or soft >= wanted:
+        return wanted
+    allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
+    return allowed
 
 
 def bind_unix(path: str) -> socket.socket:

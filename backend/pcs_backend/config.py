@@ -57,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         wal_retention_days: Age from which settled requests may leave the WAL.
         max_body_bytes: Largest request body.
         body_timeout_s: Longest time a body may take.
+        bodies_max_bytes: Bytes of large bodies that may be held at once.
+        connections_max: Connections that may be open at once.
         memory_store_max_records: Outcomes the memory store holds at most.
         disk_free_min_bytes: Free space below which intake stops.
         drain_timeout_s: Longest time a stop waits for requests being judged.
@@ -87,6 +89,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     wal_retention_days: _Days = 14.0
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=16_777_216)] = 262_144
     body_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
+    bodies_max_bytes: Annotated[int, Meta(ge=1_024, le=2**40)] = 128 * 1024 * 1024
+    connections_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 16_384
     memory_store_max_records: Annotated[int, Meta(ge=1, le=100_000_000)] = 1_000_000
     disk_free_min_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 64 * 1024 * 1024
     drain_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
@@ -122,6 +126,8 @@ ALLOWED = {
     "WAL_RETENTION_DAYS": _DAYS_RULE,
     "MAX_BODY_BYTES": "an integer from 1024 to 16777216",
     "BODY_TIMEOUT_S": "a number of seconds above 0, up to 600",
+    "BODIES_MAX_BYTES": "an integer from 1024, not below MAX_BODY_BYTES",
+    "CONNECTIONS_MAX": "an integer from 1 to 1000000",
     "MEMORY_STORE_MAX_RECORDS": "an integer from 1 to 100000000",
     "DISK_FREE_MIN_BYTES": "an integer from 0",
     "DRAIN_TIMEOUT_S": "a number of seconds above 0, up to 600",
@@ -232,6 +238,10 @@ def _check_together(settings: Settings) -> None:
         raise ConfigError(
             "WAL_RETENTION_DAYS: found more than DEDUP_TTL_DAYS; allowed: up to DEDUP_TTL_DAYS, because a request "
             "replayed after its outcome was forgotten would count twice"
+        )
+    if settings.bodies_max_bytes < settings.max_body_bytes:
+        raise ConfigError(
+            f"BODIES_MAX_BYTES: found less than MAX_BODY_BYTES; allowed: {ALLOWED['BODIES_MAX_BYTES']}"
         )
     if settings.dedup_backend == "redis" and not _REDIS_ADDR.match(settings.redis_addr):
         raise ConfigError(_unfit("REDIS_ADDR", settings.redis_addr))

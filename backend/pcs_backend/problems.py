@@ -37,7 +37,7 @@ class Problem(enum.Enum):
         "unsupported-media-type", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Media type not supported"
     )
     TOO_LARGE = Kind("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "Request too large")
-    TIMEOUT = Kind("timeout", HTTPStatus.REQUEST_TIMEOUT, "Body too slow")
+    TIMEOUT = Kind("timeout", HTTPStatus.REQUEST_TIMEOUT, "Request too slow")
     RATE_LIMITED = Kind("rate-limited", HTTPStatus.TOO_MANY_REQUESTS, "Too many records")
     MALFORMED = Kind("malformed", HTTPStatus.BAD_REQUEST, "Malformed request")
     BAD_SIGNATURE = Kind("bad-signature", HTTPStatus.UNAUTHORIZED, "Bad signature")

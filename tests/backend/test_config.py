@@ -41,6 +41,8 @@ MALFORMED = {
     "WAL_RETENTION_DAYS": [CANARY, "0", "nan", "3651"],
     "MAX_BODY_BYTES": [CANARY, "1023", "16777217", "1e99"],
     "BODY_TIMEOUT_S": [CANARY, "0", "nan", "601"],
+    "BODIES_MAX_BYTES": [CANARY, "1023", str(2**40 + 1)],
+    "CONNECTIONS_MAX": [CANARY, "0", "1.5", "1000001"],
     "MEMORY_STORE_MAX_RECORDS": [CANARY, "0", "1.5"],
     "DISK_FREE_MIN_BYTES": [CANARY, "-1", str(2**50 + 1)],
     "DRAIN_TIMEOUT_S": [CANARY, "0", "601"],
@@ -113,6 +115,8 @@ class TestOneVariable:
             "WAL_RETENTION_DAYS": 14.0,
             "MAX_BODY_BYTES": 262_144,
             "BODY_TIMEOUT_S": 10.0,
+            "BODIES_MAX_BYTES": 134_217_728,
+            "CONNECTIONS_MAX": 16_384,
             "MEMORY_STORE_MAX_RECORDS": 1_000_000,
             "DISK_FREE_MIN_BYTES": 67_108_864,
             "DRAIN_TIMEOUT_S": 10.0,
@@ -174,6 +178,12 @@ class TestTogether:
             "WAL_RETENTION_DAYS: found more than DEDUP_TTL_DAYS; "
         )
         assert refusal(DEDUP_TTL_DAYS="13").startswith("WAL_RETENTION_DAYS: ")
+
+    def test_budget_of_bodies_that_no_body_of_the_largest_size_fits(self) -> None:
+        assert refusal(BODIES_MAX_BYTES="262143").startswith(
+            "BODIES_MAX_BYTES: found less than MAX_BODY_BYTES; "
+        )
+        assert load_config({"BODIES_MAX_BYTES": "262144"}).settings.bodies_max_bytes == 262_144
 
     @pytest.mark.parametrize(
         ("store", "name", "bad"),

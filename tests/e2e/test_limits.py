@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import os
 import signal
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import aiohttp
 import pytest
@@ -141,3 +143,41 @@ async def test_stop_in_the_middle_of_load_answers_what_was_taken_and_loses_nothi
                 again = await client.submit(signed(epoch))
                 assert (again.status, again.body, again.replayed) == (200, answer.body, True)
         assert backend.stop() == 0
+
+
+class TestOpenFiles:
+    """Connections leave files to the log: a log that cannot open its next segment takes nothing any more."""
+
+    @staticmethod
+    def limited(data_dir: Path, files: int, **variables: str) -> Backend:
+        backend = Backend(data_dir, **variables)
+        backend.command = ["prlimit", f"--nofile={files}:{files}", *backend.command]
+        return backend
+
+    async def test_limit_of_open_files_limits_connections_and_is_said(
+        self, tmp_path: Path, hmac_variables: dict[str, str]
+    ) -> None:
+        with self.limited(tmp_path / "data", 276, **hmac_variables) as backend:
+            said = [json.loads(line) for line in backend.output.splitlines() if b"open files" in line]
+            assert [(each["level"], each["connections_max"]) for each in said] == [("warning", 20)]
+            address = urlsplit(backend.url)
+            async with Client(backend, connections=1) as client:
+                assert (await client.submit(signed(1))).status == 200
+                opened = [await asyncio.open_connection(address.hostname, address.port) for _ in range(60)]
+                # The 19 that got a place say nothing until they are asked.
+                refused = await asyncio.gather(*(reader.read(12) for reader, _ in opened[19:]))
+                assert set(refused) == {b"HTTP/1.1 503"}
+                metrics = await client.metrics()
+                assert (metrics["flk_connections"], metrics["flk_connections_refused_total"]) == (20, 41)
+                assert (await client.submit(signed(2))).status == 200
+                for _, writer in opened:
+                    writer.close()
+                await client.wait_for_metric("flk_connections", 1)
+            assert backend.stop() == 0
+
+    def test_limit_too_low_for_any_connection_is_named(self, tmp_path: Path) -> None:
+        backend = self.limited(tmp_path / "data", 256)
+        backend.start()
+        assert backend.wait() == 2
+        assert b"CONNECTIONS_MAX: found a limit of 256 open files; allowed: " in backend.output
+        assert b"Traceback" not in backend.output

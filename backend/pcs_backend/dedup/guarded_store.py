@@ -41,8 +41,10 @@ class GuardedStore:
         self.is_up = False
 
     async def open(self) -> None:
-        """Open the store if it is not, and note whether it is up."""
-        if not self._is_open:
+        """Open the store, or ask it if it is open already. Only an answer makes it up."""
+        if self._is_open:
+            await self._limited(self._store.ping())
+        else:
             await self._limited(self._store.open(), OPEN_TIMEOUT_S)
             self._is_open = True
         self.is_up = True
@@ -53,9 +55,8 @@ class GuardedStore:
         await self._store.close()
 
     async def ping(self) -> None:
-        """As `DedupStore.ping`; opens the store first if that has not worked yet."""
+        """As `DedupStore.ping`; opens the store if that has not worked yet."""
         await self.open()
-        await self._limited(self._store.ping())
 
     async def monitor(self) -> None:
         """Ping for ever: now and then while the store is up, often from the moment a call finds it down."""

@@ -79,6 +79,7 @@ class PostgresStore:
         self._now = now
         self._call_timeout_s = call_timeout_s
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
+        self._idle_may_be_dead = False
 
     async def open(self) -> None:
         """As `DedupStore.open`; also brings the schema up to date.
@@ -238,13 +239,22 @@ class PostgresStore:
         pool = self._pool
         if pool is None:
             raise StoreUnavailableError("PostgreSQL: not open")
-        with _translated():
-            # `acquire` is told the timeout too: giving a hung connection back is bounded by it.
-            async with (
-                asyncio.timeout(self._call_timeout_s),
-                pool.acquire(timeout=self._call_timeout_s) as connection,
-            ):
-                yield connection
+        if self._idle_may_be_dead:
+            self._idle_may_be_dead = False
+            await pool.expire_connections()  # each is replaced when it is next taken
+        answered = False
+        try:
+            with _translated():
+                # `acquire` is told the timeout too: giving a hung connection back is bounded by it.
+                async with (
+                    asyncio.timeout(self._call_timeout_s),
+                    pool.acquire(timeout=self._call_timeout_s) as connection,
+                ):
+                    yield connection
+            answered = True
+        finally:
+            # One that died without a word cannot be told from a good one, so all are replaced after a call that failed.
+            self._idle_may_be_dead |= not answered
 
     async def _insert(
         self, connection: PoolConnectionProxy[asyncpg.Record], outcomes: Sequence[Outcome]

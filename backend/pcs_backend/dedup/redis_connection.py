@@ -1,7 +1,8 @@
 """The connections to one Redis server: their timeouts, and what becomes of the driver's errors.
 
 No command is retried here: after a lost answer nobody knows whether a script ran, and a blind second run would call the
-process's own outcome another's. A connection that broke while idle is replaced when it is next taken.
+process's own outcome another's. A connection that broke while idle is replaced when it is next taken; one that died
+without a word cannot be told from a good one, so after a call without an answer all idle ones are replaced.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class RedisConnection:
         self._settings = _settings(address, call_timeout_s)
         self._call_timeout_s = call_timeout_s
         self._client: Redis | None = None
+        self._idle_may_be_dead = False
 
     async def open(self) -> None:
         """Make the pool and check that the server answers. May be called again after it failed."""
@@ -74,10 +76,19 @@ class RedisConnection:
         """Return the reply to one command."""
         if self._client is None:
             raise StoreUnavailableError("Redis: not open")
-        with _translated():
-            async with asyncio.timeout(self._call_timeout_s):
-                reply: object = await self._client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]
-                return reply
+        answered = False
+        try:
+            with _translated():
+                async with asyncio.timeout(self._call_timeout_s):
+                    await self._drop_what_may_be_dead(self._client)
+                    reply: object = await self._client.execute_command(command, *arguments)  # type: ignore[no-untyped-call]
+                    answered = True
+                    return reply
+        except (RedisRefusedError, _UnknownScriptError):
+            answered = True
+            raise
+        finally:
+            self._idle_may_be_dead |= not answered
 
     async def script(
         self, script: str, keys: Sequence[str], arguments: Sequence[int | str | bytes]
@@ -88,6 +99,11 @@ class RedisConnection:
             return await self.call("EVALSHA", digest, len(keys), *keys, *arguments)
         except _UnknownScriptError:  # the first call ever, or the first after a restart; EVAL also loads it
             return await self.call("EVAL", script, len(keys), *keys, *arguments)
+
+    async def _drop_what_may_be_dead(self, client: Redis) -> None:
+        if self._idle_may_be_dead:
+            self._idle_may_be_dead = False
+            await client.connection_pool.disconnect(inuse_connections=False)
 
 
 class _UnknownScriptError(StoreUnavailableError):

@@ -37,6 +37,7 @@ class Metrics:
         refused: Answers that are no outcome, by problem code.
         signature_refused: Signatures that were refused, by reason.
         conflicts: Known ids that came with other contents.
+        connections_refused: Connections for which there was no place.
         sent_at_skew: Seconds between `sent_at` and the time received, exported and never judged.
     """
 
@@ -48,6 +49,9 @@ class Metrics:
         self.accepted = self._counter("flk_accepted", "First outcomes stored by this process: accepted")
         self.escalated = self._counter("flk_escalated", "First outcomes stored by this process: escalated")
         self.conflicts = self._counter("flk_conflicts", "Known pcs_ids that came with other contents")
+        self.connections_refused = self._counter(
+            "flk_connections_refused", "Connections refused because CONNECTIONS_MAX were open"
+        )
         self.escalated_by_reason = Counter(
             "flk_escalated_reason", "Escalated first outcomes by reason", ["reason"], registry=self.registry
         )

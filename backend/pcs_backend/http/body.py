@@ -7,7 +7,8 @@ import asyncio
 from aiohttp import web
 
 from pcs_backend.exchange import JSON_TYPE, Reply
-from pcs_backend.problems import Problem
+from pcs_backend.http.protocol import ProblemProtocol
+from pcs_backend.problems import RETRY_AFTER_S, Problem
 
 _CLOSE = {"Connection": "close"}
 
@@ -54,6 +55,8 @@ class BodyReader:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # an interim answer is no part of the answer
+        connection = request.protocol
+        assert isinstance(connection, ProblemProtocol)
         chunks: list[bytes] = []
         size_bytes = 0
         try:
@@ -63,6 +66,8 @@ class BodyReader:
                     size_bytes += len(chunk)
                     if size_bytes > self._size_bytes_max:
                         return self._too_large()
+                    if connection.overloaded:
+                        return _overloaded()
                     chunks.append(chunk)
         except TimeoutError:
             detail = f"the body did not arrive within {self._timeout_s:g} s"
@@ -72,9 +77,17 @@ class BodyReader:
             return Problem.MALFORMED.reply(
                 "body: found a broken transfer; allowed: a complete body", headers=_CLOSE
             )
+        connection.body_bytes += size_bytes
         return b"".join(chunks)
 
     def _too_large(self) -> Reply:
         return Problem.TOO_LARGE.reply(
             f"body: found more than is allowed; allowed: up to {self._size_bytes_max} bytes", headers=_CLOSE
         )
+
+
+def _overloaded() -> Reply:
+    return Problem.UNAVAILABLE.reply(
+        "more bytes are on their way in than may be held at once",
+        headers={**_CLOSE, "Retry-After": str(RETRY_AFTER_S)},
+    )

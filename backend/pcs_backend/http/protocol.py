@@ -1,6 +1,19 @@
-"""aiohttp's low-level server, with its own errors answered as problem details and its logger kept quiet.
+"""aiohttp's low-level server, with its own errors answered as problem details, its logger kept quiet, and bounds.
 
-aiohttp answers a request it cannot parse with a text that quotes it, and logs the same; neither may happen here.
+aiohttp answers a request it cannot parse with a text that quotes it, and logs the same; neither may happen here. It also
+lets a client open as many connections, take as long and send as much at once as it likes. Here every connection has a
+time for each of its phases and some bytes of its own; what passes them is taken from a budget all connections share.
+
+====================  =============================================================================================
+a connection          is
+====================  =============================================================================================
+beyond the limit      answered 503 and closed, before anything of it is read
+without a header      closed after `HEADER_TIMEOUT_S`, with 408 if the header had begun
+with a slow body      answered 408 by the reader of the body
+with too many bytes   answered 503 and closed: more than its own while the shared budget is used up
+that does not read    cut off when an answer waits longer than `ANSWER_TIMEOUT_S`
+idle                  closed after `KEEPALIVE_TIMEOUT_S`
+====================  =============================================================================================
 """
 
 from __future__ import annotations
@@ -8,6 +21,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Callable
+from typing import cast
 
 import structlog
 from aiohttp import web
@@ -15,12 +29,26 @@ from aiohttp.web_protocol import RequestHandler
 
 from pcs_backend.errors import place_of
 from pcs_backend.exchange import Reply
+from pcs_backend.http.intake import CONNECTION_BYTES_MAX, Intake
+from pcs_backend.http.refusal import Refusal, raw_response
 from pcs_backend.problems import Problem, unavailable_reply
 
 HEADER_LINE_BYTES_MAX = 8_190
 HEADERS_MAX = 64
 KEEPALIVE_TIMEOUT_S = 75.0
+
+HEADER_TIMEOUT_S = 10.0
+"""From the first byte of a header, or from the connection's start, to the header's end."""
+
+ANSWER_TIMEOUT_S = 10.0
+"""How long an answer may wait for the client to read it."""
+
+CONNECTION_CHECK_INTERVAL_S = 1.0
+"""How often connections are looked at; the two times above are kept to within this."""
+
 _BUFFER_BYTES = 64 * 1024
+_HEADER_TOO_LONG = f"header: found more than is allowed; allowed: up to {CONNECTION_BYTES_MAX} bytes"
+_HEADER_TOO_SLOW = f"the header did not arrive within {HEADER_TIMEOUT_S:g} s"
 
 Handler = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -38,9 +66,117 @@ def to_response(reply: Reply) -> web.Response:
 
 
 class ProblemProtocol(RequestHandler):
-    """A connection whose framework errors are problem details too."""
+    """A connection whose framework errors are problem details too, and that keeps to its bounds.
 
-    __slots__ = ()
+    Attributes:
+        body_bytes: How much of what the connection holds is complete bodies; the reader of the body says so.
+        overloaded: Whether it sent more than may be held. What comes is dropped, and it closes after its answer.
+    """
+
+    __slots__ = (
+        "_answered",
+        "_charged_bytes",
+        "_header_began",
+        "_header_since_s",
+        "_held_bytes",
+        "_server",
+        "_unread_since_s",
+        "body_bytes",
+        "overloaded",
+    )
+
+    def __init__(self, server: ProblemServer) -> None:
+        super().__init__(
+            server,
+            loop=asyncio.get_running_loop(),
+            keepalive_timeout=KEEPALIVE_TIMEOUT_S,
+            logger=_silent,
+            access_log=_silent,
+            max_line_size=HEADER_LINE_BYTES_MAX,
+            max_field_size=HEADER_LINE_BYTES_MAX,
+            max_headers=HEADERS_MAX,
+            lingering_time=0,
+            read_bufsize=_BUFFER_BYTES,
+            auto_decompress=False,
+        )
+        self._server = server
+        self._answered = 0
+        self._held_bytes = 0
+        self._charged_bytes = 0
+        self._header_since_s: float | None = None
+        self._header_began = False
+        self._unread_since_s: float | None = None
+        self.body_bytes = 0
+        self.overloaded = False
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Take a place, or refuse the connection."""
+        if not self._server.intake.enter():
+            self._server.refuse(cast("asyncio.Transport", transport))  # uvloop's is of no class of asyncio's
+            return
+        self._header_since_s = self._loop.time()
+        super().connection_made(transport)
+
+    def connection_lost(self, exc: BaseException | None) -> None:
+        """Give place and bytes back, once nothing of the connection is judged any more."""
+        task = self._task_handler
+        super().connection_lost(exc)
+        if task is None or task.done():
+            self._leave()
+        else:
+            task.add_done_callback(lambda _: self._leave())
+
+    def data_received(self, data: bytes) -> None:
+        """Count what comes, then parse it."""
+        if self.overloaded:
+            return
+        self._held_bytes += len(data)
+        holds_more = self._held_bytes > CONNECTION_BYTES_MAX
+        if holds_more:
+            self._charge()
+        super().data_received(data)
+        if self._request_count == self._answered:  # still no request: all there is are bytes of a header
+            if holds_more:
+                self._end(Problem.MALFORMED.reply(_HEADER_TOO_LONG))
+            elif not self._header_began:
+                self._header_began = True
+                self._header_since_s = self._header_since_s or self._loop.time()
+
+    async def finish_response(
+        self, request: web.BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Answer. After it the bytes of the request are no longer held."""
+        is_last = self._answered + 1 == self._request_count
+        if self.overloaded or (is_last and self._held_bytes - self.body_bytes > CONNECTION_BYTES_MAX):
+            resp.force_close()  # beside bodies it holds bytes that nothing would count from now on
+        result = await super().finish_response(request, resp, start_time)
+        self._answered += 1
+        if self._answered == self._request_count:
+            self._release()
+            self._header_since_s = None
+            self._header_began = False
+        return result
+
+    def check(self, transport: asyncio.Transport, now_s: float) -> None:
+        """End the connection if what it is at takes too long. Called now and then.
+
+        Args:
+            transport: Its transport, which outlives the protocol's own reference while an answer is unread.
+            now_s: Time of the event loop.
+        """
+        if transport.get_write_buffer_size() == 0:
+            self._unread_since_s = None
+        elif self._unread_since_s is None:
+            self._unread_since_s = now_s
+        elif now_s - self._unread_since_s > ANSWER_TIMEOUT_S:
+            transport.abort()
+            return
+        if (
+            self._request_count == self._answered
+            and self._header_since_s is not None
+            and now_s - self._header_since_s > HEADER_TIMEOUT_S
+        ):
+            self._end(Problem.TIMEOUT.reply(_HEADER_TOO_SLOW) if self._header_began else None)
 
     def handle_error(
         self,
@@ -65,26 +201,85 @@ class ProblemProtocol(RequestHandler):
         response.force_close()
         return response
 
+    def _charge(self) -> None:
+        """Take from the shared budget what passes the connection's own bytes."""
+        more = self._held_bytes - CONNECTION_BYTES_MAX - self._charged_bytes
+        if self._server.intake.take(more):
+            self._charged_bytes += more
+        else:
+            self.overloaded = True
+
+    def _release(self) -> None:
+        self._server.intake.give_back(self._charged_bytes)
+        self._held_bytes = self._charged_bytes = self.body_bytes = 0
+
+    def _leave(self) -> None:
+        self._release()
+        self._server.intake.leave()
+
+    def _end(self, reply: Reply | None) -> None:
+        """Close a connection that has no request, with an answer or without."""
+        if self.transport is not None and reply is not None:
+            self.transport.write(raw_response(reply))
+        self.force_close()
+
 
 class ProblemServer(web.Server):
-    """Makes a `ProblemProtocol` a connection."""
+    """Makes a `ProblemProtocol` a connection, and looks at all of them now and then while there are any.
 
-    def __init__(self, handler: Handler) -> None:
+    Attributes:
+        intake: What the connections take.
+    """
+
+    def __init__(
+        self, handler: Handler, intake: Intake, note_refused: Callable[[], None] = lambda: None
+    ) -> None:
+        """Take the handler of every request.
+
+        Args:
+            handler: Answers.
+            intake: Bounds of all connections together.
+            note_refused: Told of every connection that got no place.
+        """
         super().__init__(handler)
+        self.intake = intake
+        self._note_refused = note_refused
+        self._refusals: set[Refusal] = set()
+        self._next_check: asyncio.TimerHandle | None = None
         _silent.disabled = True
 
     def __call__(self) -> RequestHandler:
         """Make the protocol of one connection."""
-        return ProblemProtocol(
-            self,
-            loop=asyncio.get_running_loop(),
-            keepalive_timeout=KEEPALIVE_TIMEOUT_S,
-            logger=_silent,
-            access_log=_silent,
-            max_line_size=HEADER_LINE_BYTES_MAX,
-            max_field_size=HEADER_LINE_BYTES_MAX,
-            max_headers=HEADERS_MAX,
-            lingering_time=0,
-            read_bufsize=_BUFFER_BYTES,
-            auto_decompress=False,
-        )
+        return ProblemProtocol(self)
+
+    def refuse(self, transport: asyncio.Transport) -> None:
+        """Turn away a connection for which there is no place."""
+        self._note_refused()
+        transport.set_protocol(Refusal(transport, self._refusals))
+
+    def connection_made(self, handler: RequestHandler, transport: asyncio.Transport) -> None:
+        """Watch one more connection."""
+        super().connection_made(handler, transport)
+        if self._next_check is None:
+            self._check_later()
+
+    async def shutdown(self, timeout: float | None = None) -> None:  # noqa: ASYNC109 - aiohttp's own signature
+        """Close every connection, waiting for requests that are being judged."""
+        for refusal in list(self._refusals):
+            refusal.abort()
+        await super().shutdown(timeout)
+        if self._next_check is not None:
+            self._next_check.cancel()
+
+    def _check_later(self) -> None:
+        loop = asyncio.get_running_loop()
+        self._next_check = loop.call_later(CONNECTION_CHECK_INTERVAL_S, self._check)
+
+    def _check(self) -> None:
+        now_s = asyncio.get_running_loop().time()
+        for handler, transport in list(self._connections.items()):
+            assert isinstance(handler, ProblemProtocol)
+            handler.check(transport, now_s)
+        self._next_check = None
+        if self._connections:
+            self._check_later()
