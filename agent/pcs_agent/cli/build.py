@@ -8,6 +8,7 @@ import msgspec
 from pcs_agent import app
 from pcs_agent.cli.options import key_file_option, read_config, settings_from, standard_input, stream_options
 from pcs_agent.cli.output import warn
+from pcs_agent.streams import print_text
 from pcs_core.record import encode_record
 
 
@@ -23,6 +24,7 @@ def build(*, file: str, key_file: str | None, **values: object) -> None:
     \b
     Exit codes:
       0  printed
+      1  interrupted (Ctrl-C), or standard output cannot be written
       2  usage, input or configuration
 
     \b
@@ -35,4 +37,4 @@ def build(*, file: str, key_file: str | None, **values: object) -> None:
     record, events = app.build_once(config, request, standard_input)
     if record.ft.degraded:
         warn(f"epoch {record.epoch}: {events} events, degraded: {', '.join(record.ft.fallbacks)}")
-    click.echo(encode_record(record).decode("utf-8"))
+    print_text(encode_record(record).decode("utf-8"))

@@ -42,7 +42,7 @@ def run_delivery(
         raise click.Abort from None
     finally:  # also after a fault: what was delivered before it is told
         printer.close()
-    click.get_current_context().exit(1 if undelivered else 0)
+    click.get_current_context().exit(1 if undelivered or printer.failed else 0)
 
 
 async def _until_signal(delivery: Delivery) -> int:

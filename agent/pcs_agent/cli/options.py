@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import click
 
+from pcs_agent.cli.output import warn
 from pcs_agent.config import Config, read_environment
 from pcs_agent.events import FORMATS
 from pcs_agent.logs import configure_logs
@@ -172,7 +173,7 @@ def read_config(key_file: str | None = None) -> Config:
     config = read_environment(key_file)
     configure_logs(config.log_level)
     for message in config.warnings:
-        click.echo(f"Warning: {message}", err=True)
+        warn(message)
     return config
 
 

@@ -14,6 +14,7 @@ from pcs_agent.cli.output import ROWS_MAX, print_json, print_table, warn
 from pcs_agent.config import Config
 from pcs_agent.errors import InputError
 from pcs_agent.outbox import Entry, State
+from pcs_agent.streams import print_text
 from pcs_core.identity import is_pcs_id
 
 
@@ -85,7 +86,7 @@ def compact(*, as_json: bool) -> None:
     if as_json:
         print_json({"segments_removed": segments, "entries_kept": carried, "freed_bytes": freed_bytes})
     else:
-        click.echo(f"removed {segments} segments, kept {carried} entries, freed {freed_bytes} bytes")
+        print_text(f"removed {segments} segments, kept {carried} entries, freed {freed_bytes} bytes")
 
 
 @click.group()
@@ -145,7 +146,7 @@ def redrive(*, pcs_ids: tuple[str, ...], as_json: bool) -> None:
         for entry in chosen:
             print_json(_entry_document(entry))
     else:
-        click.echo(f"{len(chosen)} dead letters are pending again; deliver them with: pcs-agent outbox flush")
+        print_text(f"{len(chosen)} dead letters are pending again; deliver them with: pcs-agent outbox flush")
 
 
 def _require_found(pcs_ids: tuple[str, ...], chosen: list[Entry]) -> None:
@@ -167,7 +168,7 @@ def _print_entries(entries: list[Entry], *, as_json: bool) -> None:
             print_json(_entry_document(entry))
         return
     if not entries:
-        click.echo("nothing")
+        print_text("nothing")
         return
     rows = [
         [
