@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
 import time
-from asyncio import sleep
-from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -23,11 +23,12 @@ from pcs_agent.events.windows import Window
 from pcs_agent.outbox import Outbox
 from pcs_agent.pipeline import Job, Outcome, Run, Summary, or_empty, require_epochs, summarise
 from pcs_agent.signals import SignalSettings
-from pcs_core.errors import MalformedError, WalError, WalLockedError
+from pcs_core.errors import WalLockedError
 from pcs_core.identity import ShardId
-from pcs_core.record import Record, decode_record
 from pcs_core.signing import Signer
 from pcs_core.wal import PosixFiles
+
+T = TypeVar("T")
 
 
 class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -74,6 +75,7 @@ async def run_stream(
     report: Callable[[Outcome], None],
     warn: Callable[[str], None],
     announce: Callable[[int | None], None],
+    stop: asyncio.Event,
 ) -> int:
     """Deliver what an earlier run left, then the stream. Returns how many records are not delivered.
 
@@ -84,6 +86,7 @@ async def run_stream(
         report: Told once of every record.
         warn: Told what the user should know.
         announce: Told the number of windows, `None` if it is not known.
+        stop: Ends the run when it is set; what waits stays in the outbox.
 
     Raises:
         InputError: The stream cannot be read.
@@ -91,14 +94,28 @@ async def run_stream(
     """
     endpoint = config.require_endpoint()
     with contextlib.ExitStack() as files:
-        windows, job, expected = _open_stream(config, request, stdin, files)
+        # Standard input may be silent, and some formats begin with a header.
+        stream = await _unless_stopped(
+            ThreadOffload().run(lambda: _open_stream(config, request, stdin, files)), stop
+        )
+        if stream is None:
+            warn("interrupted before anything was read")
+            return 0
+        windows, job, expected = stream
         announce(expected)
         outbox = files.enter_context(open_outbox(config, warn))
-        return await _deliver(config, endpoint, outbox, windows, job, report=report, warn=warn, resigner=None)
+        return await _deliver(
+            config, endpoint, outbox, windows, job, report=report, warn=warn, resigner=None, stop=stop
+        )
 
 
 async def flush(
-    config: Config, *, report: Callable[[Outcome], None], warn: Callable[[str], None], resign: bool
+    config: Config,
+    *,
+    report: Callable[[Outcome], None],
+    warn: Callable[[str], None],
+    resign: bool,
+    stop: asyncio.Event,
 ) -> int:
     """Deliver what is pending. Returns how many records are not delivered.
 
@@ -107,6 +124,7 @@ async def flush(
         report: Told once of every record.
         warn: Told what the user should know.
         resign: Whether records are signed anew with the present key before they are sent.
+        stop: Ends the delivery when it is set; what waits stays in the outbox.
 
     Raises:
         ConfigError: Endpoint, key or outbox cannot be used.
@@ -115,7 +133,7 @@ async def flush(
     resigner = config.require_signer() if resign else None
     with open_outbox(config, warn) as outbox:
         return await _deliver(
-            config, endpoint, outbox, None, None, report=report, warn=warn, resigner=resigner
+            config, endpoint, outbox, None, None, report=report, warn=warn, resigner=resigner, stop=stop
         )
 
 
@@ -159,12 +177,17 @@ def open_outbox(config: Config, warn: Callable[[str], None]) -> Iterator[Outbox]
         outbox.close()
 
 
-def record_of(outbox: Outbox, seq: int) -> Record | None:
-    """Return a record as it stands in the outbox, `None` if its bytes are damaged."""
+async def _unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
+    """Return what the work returns, or `None` when it was to stop before. Any: what coroutines yield is asyncio's own."""
+    working = asyncio.create_task(work, name="opening the stream")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
-        return decode_record(outbox.read(seq))
-    except (WalError, MalformedError):
-        return None
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
 
 
 def _open_stream(
@@ -204,6 +227,7 @@ async def _deliver(
     report: Callable[[Outcome], None],
     warn: Callable[[str], None],
     resigner: Signer | None,
+    stop: asyncio.Event,
 ) -> int:
     offload = ThreadOffload()
     run = Run(outbox, offload=offload, clock=time.time, report=report, warn=warn)
@@ -213,10 +237,10 @@ async def _deliver(
             Dispatcher(transport, time.time, resigner),
             offload=offload,
             monotonic=time.monotonic,
-            sleep=sleep,
+            sleep=asyncio.sleep,
             random=random.random,
             deadline_s=config.deadline_s,
             settled=run.note_settlement,
         )
-        await run.deliver(courier, windows, job)
+        await run.deliver(courier, windows, job, stop)
     return run.undelivered

@@ -63,7 +63,8 @@ def flush(*, resign: bool, key_file: str | None, as_json: bool) -> None:
     """  # noqa: D301
     config = read_config(key_file)
     run_delivery(
-        lambda report, _: app.flush(config, report=report, warn=warn, resign=resign), as_json=as_json
+        lambda report, _, stop: app.flush(config, report=report, warn=warn, resign=resign, stop=stop),
+        as_json=as_json,
     )
 
 

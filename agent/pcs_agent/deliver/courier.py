@@ -76,6 +76,7 @@ class _Progress:
     first_s: float = 0.0
     refusals: int = 0
     taken_before: int = 0
+    failure: str = ""
 
 
 class Courier:
@@ -151,6 +152,18 @@ class Courier:
         self._probe = None
         self.finish()
 
+    def attempts(self, seq: int) -> int:
+        """Return how often this process has tried a record that is not settled."""
+        return self._progress[seq].attempts if seq in self._progress else 0
+
+    def why_pending(self, seq: int) -> str:
+        """Return why a record that is not settled is not, for people."""
+        if self.paused is not None:
+            return f"delivery paused: {self.paused}"
+        if seq not in self._progress:
+            return "not sent yet"
+        return f"last attempt: {self._progress[seq].failure or 'no answer yet'}"
+
     async def run(self) -> None:
         """Deliver until told to finish and nothing is left to try.
 
@@ -217,6 +230,7 @@ class Courier:
         if progress.attempts == 0:
             progress.first_s = self._monotonic()
         progress.attempts += 1
+        progress.failure = ""
         try:
             answer = await self._dispatcher.send(record, progress.attempts)
         except TransportError as error:
@@ -265,6 +279,7 @@ class Courier:
 
     async def _retry(self, seq: int, record: Record, what: str, retry_after_s: float | None) -> None:
         progress = self._progress[seq]
+        progress.failure = what
         now_s = self._monotonic()
         delay_s = next_delay(progress.attempts, self._random())
         if retry_after_s is not None:
@@ -282,6 +297,7 @@ class Courier:
         progress = self._progress[seq]
         self._refusals += 1
         progress.refusals += 1
+        progress.failure = f"status {status}"
         if progress.refusals == 1:
             progress.taken_before = self._taken
         elif progress.refusals >= REFUSALS_MAX and self._taken > progress.taken_before:
@@ -310,7 +326,7 @@ class Courier:
             self.paused = f"status {status}, {self._refusals} times in a row"
             self._held += [seq for _, seq in self._queue]
             self._queue.clear()
-            _log.error("paused", status=status, refusals=self._refusals, pending=len(self._held) + 1)
+            _log.error("paused", status=status, refusals=self._refusals, pending=len(self._known))
 
     def _resume(self) -> None:
         self.paused = None
