@@ -241,6 +241,7 @@ async def _deliver(
             random=random.random,
             deadline_s=config.deadline_s,
             settled=run.note_settlement,
+            warn=warn,
         )
         await run.deliver(courier, windows, job, stop)
     return run.undelivered

@@ -259,8 +259,7 @@ class Run:
             results = await asyncio.gather(feeding, delivery, ending, stopping, return_exceptions=True)
         if courier.paused is not None:
             self._warn(
-                f"delivery is paused: {courier.paused}; check key and endpoint. What is pending stays in the outbox "
-                "(after a change of key: pcs-agent outbox flush --resign)"
+                f"delivery is paused: {courier.paused}; what is pending stays in the outbox; {courier.advice}"
             )
         pending = await self._report_pending(courier)
         failures = [result for result in results if isinstance(result, Exception)]

@@ -169,9 +169,11 @@ async def test_a_fault_in_the_stream_lets_requests_on_their_way_end_and_tells_wh
 ) -> None:
     """The first request is answered after the fault; the second one's answer asks for a retry, which is not made."""
     reached = asyncio.Event()
+    sent = threading.Semaphore(0)
 
     class Slow(Stub):
         async def post(self, body: bytes) -> Answer:
+            sent.release()
             await reached.wait()
             return await super().post(body) if json.loads(body)["epoch"] == 0 else Answer(503, b"")
 
@@ -179,6 +181,8 @@ async def test_a_fault_in_the_stream_lets_requests_on_their_way_end_and_tells_wh
 
     def broken() -> Iterator[Window]:
         yield from windows(2)
+        for _ in range(2):
+            assert sent.acquire(timeout=60)
         loop.call_soon_threadsafe(loop.call_later, 0.05, reached.set)
         raise InputError("events.csv: row 9: found nothing")
 
