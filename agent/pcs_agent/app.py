@@ -77,7 +77,7 @@ async def run_stream(
     announce: Callable[[int | None], None],
     stop: asyncio.Event,
 ) -> int:
-    """Deliver what an earlier run left, then the stream. Returns how many records are not delivered.
+    """Deliver what an earlier run left, then the stream. Returns how many records are not delivered, each damaged place of the outbox counted as one.
 
     Args:
         config: Checked settings.
@@ -117,7 +117,7 @@ async def flush(
     resign: bool,
     stop: asyncio.Event,
 ) -> int:
-    """Deliver what is pending. Returns how many records are not delivered.
+    """Deliver what is pending. Returns how many records are not delivered, each damaged place of the outbox counted as one.
 
     Args:
         config: Checked settings.
@@ -167,7 +167,7 @@ def open_outbox(config: Config, warn: Callable[[str], None]) -> Iterator[Outbox]
     try:
         if outbox.torn_bytes:
             warn(f"outbox: an unfinished write of {outbox.torn_bytes} bytes was cut off and kept aside")
-        if outbox.damages or outbox.unreadable_frames:
+        if _count_damages(outbox):
             warn(
                 f"outbox: found {len(outbox.damages)} damaged places and {outbox.unreadable_frames} unreadable "
                 "entries; everything else was read"
@@ -244,4 +244,15 @@ async def _deliver(
             warn=warn,
         )
         await run.deliver(courier, windows, job, stop)
-    return run.undelivered
+    lost = _count_damages(outbox)
+    if lost:
+        warn(
+            "outbox: a record that waited where the damage is was not delivered; the same command over the same input "
+            "makes it again. Then remove the damage: OUTBOX_RETENTION_DAYS=0 pcs-agent outbox compact"
+        )
+    return run.undelivered + lost
+
+
+def _count_damages(outbox: Outbox) -> int:
+    """Return in how many places a record may have been that can be read no more."""
+    return len(outbox.damages) + outbox.unreadable_frames

@@ -77,6 +77,8 @@ def parse_params(text: str) -> Params:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ParamsError(f"not valid TOML: {error}") from None
+    except RecursionError:
+        raise ParamsError("not valid TOML: nested without end") from None
     try:
         params = convert(table, Params, _ALLOWED)
     except MalformedError as error:

@@ -85,3 +85,8 @@ def test_an_unknown_name_is_refused_with_the_known_ones(line: str) -> None:
 def test_a_file_that_is_not_toml_is_refused(text: str) -> None:
     with pytest.raises(ParamsError, match=r"^not valid TOML: "):
         parse_params(text)
+
+
+def test_a_file_nested_without_end_is_refused() -> None:
+    with pytest.raises(ParamsError, match="nested without end"):
+        parse_params("a=" + "[" * 60_000)

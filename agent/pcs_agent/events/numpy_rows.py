@@ -6,6 +6,7 @@ A file is mapped into memory, a stream read batch by batch. One axis means one c
 from __future__ import annotations
 
 import math
+import tokenize
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
@@ -21,6 +22,18 @@ FORTRAN_STREAM_BYTES_MAX = 400_000_000
 
 _LABEL_CHARACTERS_MAX = 64
 _NUMBER_KINDS = "iuf"
+# The header is a Python literal, and numpy reads it with Python's own parser.
+_HEADER_FAULTS = (
+    ValueError,
+    KeyError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
+)
 
 
 class _Header(NamedTuple):
@@ -128,7 +141,7 @@ def _read_header(name: str, file: BinaryIO) -> _Header:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         header = _Header(*read(file))
-    except (ValueError, KeyError, OSError, SyntaxError, TypeError, EOFError):
+    except _HEADER_FAULTS:
         header = None
     if header is None:
         raise InputError(

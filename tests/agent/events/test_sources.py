@@ -170,6 +170,8 @@ NPY_FAULTS: list[tuple[bytes, str]] = [
     (npy(np.array([[1.0, 2.0], [3.0, np.nan]])), r"row 2, column '1': found NaN"),
     (npy(np.zeros(100))[:-8], r"fewer"),
     (b"not an array", r"found no \.npy header"),
+    (b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((((", r"found no \.npy header"),
+    (b"\x93NUMPY\x01\x00\x28\x23" + b"-" * 8999 + b"1", r"found no \.npy header"),
     (b"", r"found no \.npy header"),
 ]
 
