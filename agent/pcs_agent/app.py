@@ -55,15 +55,23 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     allow_missing: bool = False
 
 
-def build_once(config: Config, request: StreamRequest, stdin: Callable[[], BinaryIO]) -> Summary:
+def build_once(
+    config: Config, request: StreamRequest, stdin: Callable[[], BinaryIO], warn: Callable[[str], None]
+) -> Summary:
     """Return the signed record of one window; nothing is sent and no outbox touched.
+
+    Args:
+        config: Checked settings.
+        request: What to summarise.
+        stdin: Gives standard input.
+        warn: Told what the user should know.
 
     Raises:
         InputError: The input cannot be summarised.
         ConfigError: The key cannot sign.
     """
     with contextlib.ExitStack() as files:
-        windows, job, _ = _open_stream(config, request, stdin, files)
+        windows, job, _ = _open_stream(config, request, stdin, files, warn)
         return summarise(list(windows), job, time.time)[0]
 
 
@@ -96,7 +104,7 @@ async def run_stream(
     with contextlib.ExitStack() as files:
         # Standard input may be silent, and some formats begin with a header.
         stream = await _unless_stopped(
-            ThreadOffload().run(lambda: _open_stream(config, request, stdin, files)), stop
+            ThreadOffload().run(lambda: _open_stream(config, request, stdin, files, warn)), stop
         )
         if stream is None:
             warn("interrupted before anything was read")
@@ -191,7 +199,11 @@ async def _unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> 
 
 
 def _open_stream(
-    config: Config, request: StreamRequest, stdin: Callable[[], BinaryIO], files: contextlib.ExitStack
+    config: Config,
+    request: StreamRequest,
+    stdin: Callable[[], BinaryIO],
+    files: contextlib.ExitStack,
+    warn: Callable[[str], None],
 ) -> tuple[Iterator[Window], Job, int | None]:
     signer = config.require_signer()
     sources, missing = open_sources(
@@ -201,6 +213,7 @@ def _open_stream(
         format_name=request.format_name,
         columns=request.columns,
         allow_missing=request.allow_missing,
+        warn=warn,
     )
     expected = count_windows(sources, request.window_rows)
     if expected is not None:
@@ -213,6 +226,7 @@ def _open_stream(
         signer=signer,
         allow_missing=request.allow_missing,
         missing=missing,
+        inputs=tuple(source.name for source in sources),
     )
     return or_empty(iter_windows(sources, request.window_rows), job), job, expected
 

@@ -50,6 +50,9 @@ COMPACT_EVERY_WINDOWS = 1_000
 STOP_TIMEOUT_S = 1.0
 """Requests on their way may still be answered for so long after the run is told to stop."""
 
+INPUTS_NAMED_MAX = 3
+"""Of more inputs without events, only the number is told."""
+
 PENDING_READS_MAX = 10_000
 """So many records that are left pending are read again for their figures; of more, only the pcs_id is told."""
 
@@ -65,6 +68,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         signer: The key, `None` where signing is off.
         allow_missing: Whether a stream without events makes a degraded record instead of an error.
         missing: How many inputs do not exist.
+        inputs: Names of those that do, for messages.
     """
 
     shard_id: ShardId
@@ -74,6 +78,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     signer: Signer | None
     allow_missing: bool
     missing: int
+    inputs: tuple[str, ...] = ()
 
 
 class Summary(NamedTuple):
@@ -133,9 +138,17 @@ def or_empty(windows: Iterator[Window], job: Job) -> Iterator[Window]:
         return
     if not job.allow_missing:
         raise InputError(
-            "input: found no events; allowed: one or more (with --allow-missing a degraded record is made)"
+            f"{_name_inputs(job.inputs)}: found no events; allowed: one or more (with --allow-missing a degraded record "
+            "is made)"
         )
     yield Window(0, np.empty((0, 1), dtype=np.float64))
+
+
+def _name_inputs(names: Sequence[str]) -> str:
+    if not names:
+        return "input"
+    more = f" and {len(names) - INPUTS_NAMED_MAX} more" if len(names) > INPUTS_NAMED_MAX else ""
+    return ", ".join(names[:INPUTS_NAMED_MAX]) + more
 
 
 def summarise(windows: Sequence[Window], job: Job, clock: WallClock) -> list[Summary]:

@@ -34,7 +34,7 @@ def build(*, file: str, key_file: str | None, **values: object) -> None:
     """  # noqa: D301  # \b is click's
     config = read_config(key_file)
     request = msgspec.convert(settings_from(values | {"inputs": [file]}), app.StreamRequest)
-    record, events = app.build_once(config, request, standard_input)
+    record, events = app.build_once(config, request, standard_input, warn)
     if record.ft.degraded:
         warn(f"epoch {record.epoch}: {events} events, degraded: {', '.join(record.ft.fallbacks)}")
     print_text(encode_record(record).decode("utf-8"))

@@ -88,6 +88,8 @@ class ColumnsType(click.ParamType[tuple[str, ...]]):
         columns = tuple(part.strip() for part in str(value).split(","))
         if not all(columns):
             self.fail("found an empty name; allowed: names or positions, comma-separated", param, ctx)
+        if len(set(columns)) < len(columns):
+            self.fail("found a column named twice; allowed: each once", param, ctx)
         return columns
 
 
@@ -138,7 +140,8 @@ def stream_options(command: F) -> F:
             click.option(
                 "--columns",
                 type=ColumnsType(),
-                help="Columns by name, or by position from 0 where there are no names.",
+                help="Columns by name, or by position from 0 where there are no names. Without it, those with a number in the "
+                "first event.",
             ),
             click.option(
                 "--allow-missing",

@@ -42,6 +42,9 @@ def run(*, key_file: str | None, deadline_s: float | None, as_json: bool, **valu
     INPUT is a file (.csv, .jsonl, .ndjson, .npy, .parquet) or - for standard input. Rows are events, numeric columns are
     coordinates; several inputs are one stream in order. What an earlier run left in the outbox is delivered first.
 
+    The first event decides the columns of CSV and JSON Lines: those with a number are taken, those with text are left
+    out and named in a warning, and an empty, null or n/a cell there is refused; --columns chooses others.
+
     \b
     Exit codes:
       0  all delivered (accepted or escalated)

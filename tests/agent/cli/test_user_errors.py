@@ -35,7 +35,13 @@ def test_a_missing_file(agent: Any, command: str) -> None:
 @pytest.mark.parametrize("content", ["", "x,y\n", "\n\n"])
 def test_an_empty_stream(agent: Any, command: str, content: str) -> None:
     result = agent(command, agent.write("empty.csv", content), *RUN, ENDPOINT=ENDPOINT)
-    assert_refused(result, "found no events", "--allow-missing")
+    assert_refused(result, "empty.csv: found no events", "--allow-missing")
+
+
+def test_many_empty_inputs(agent: Any) -> None:
+    paths = [agent.write(f"{index}.csv", "x\n") for index in range(5)]
+    result = agent("run", *paths, *RUN, ENDPOINT=ENDPOINT)
+    assert_refused(result, "0.csv, ", "2.csv and 2 more: found no events")
 
 
 def test_nan_in_a_row(agent: Any) -> None:
@@ -172,6 +178,8 @@ def test_an_outbox_that_is_a_file(agent: Any, events_csv: str) -> None:
         ((*RUN, "--directions", "0"), "--directions"),
         ((*RUN, "--bins", "0"), "--bins"),
         ((*RUN, "--columns", "x,"), "--columns"),
+        ((*RUN, "--columns", "x, x"), "found a column named twice"),
+        ((*RUN, "--format", "parquet"), "--format: found parquet"),
         ((*RUN, "--format", "xml"), "--format"),
     ],
 )
