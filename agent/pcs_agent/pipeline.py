@@ -38,6 +38,7 @@ from pcs_agent.events import Window
 from pcs_agent.fallbacks import Fallback
 from pcs_agent.outbox import Entry, Outbox, State, Verdict
 from pcs_agent.signals import SignalSettings, compute_signals
+from pcs_agent.wording import count_of
 from pcs_core.identity import EPOCH_MAX, PcsId, ShardId
 from pcs_core.params import Params
 from pcs_core.ports import Offload, WallClock
@@ -304,7 +305,8 @@ class Run:
         for summary, entry in zip(summaries, entries, strict=True):
             if summary.record.ft.degraded:
                 codes = ", ".join(summary.record.ft.fallbacks)
-                self._warn(f"epoch {summary.record.epoch}: {summary.events} events, degraded: {codes}")
+                events = count_of(summary.events, "event")
+                self._warn(f"epoch {summary.record.epoch}: {events}, degraded: {codes}")
             # The courier may have settled an earlier run's entry while this was on its way through a thread.
             if entry.state is not State.PENDING:
                 self._finish(

@@ -9,6 +9,7 @@ from pcs_agent import app
 from pcs_agent.cli.options import key_file_option, read_config, settings_from, standard_input, stream_options
 from pcs_agent.cli.output import warn
 from pcs_agent.streams import print_text
+from pcs_agent.wording import count_of
 from pcs_core.record import encode_record
 
 
@@ -36,5 +37,5 @@ def build(*, file: str, key_file: str | None, **values: object) -> None:
     request = msgspec.convert(settings_from(values | {"inputs": [file]}), app.StreamRequest)
     record, events = app.build_once(config, request, standard_input, warn)
     if record.ft.degraded:
-        warn(f"epoch {record.epoch}: {events} events, degraded: {', '.join(record.ft.fallbacks)}")
+        warn(f"epoch {record.epoch}: {count_of(events, 'event')}, degraded: {', '.join(record.ft.fallbacks)}")
     print_text(encode_record(record).decode("utf-8"))

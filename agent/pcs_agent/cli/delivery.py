@@ -16,6 +16,7 @@ import click
 
 from pcs_agent.cli.output import DeliveryProgress, OutcomePrinter
 from pcs_agent.pipeline import Outcome
+from pcs_agent.streams import print_text
 
 # Any: what a coroutine yields and is sent is asyncio's own.
 Delivery = Coroutine[Any, Any, int]
@@ -45,6 +46,8 @@ def run_delivery(
         raise click.Abort from None
     finally:  # also after a fault: what was delivered before it is told
         printer.close()
+    if not (printer.total or as_json or stop.is_set()):
+        print_text("nothing to deliver")
     click.get_current_context().exit(1 if undelivered or printer.failed or stop.is_set() else 0)
 
 

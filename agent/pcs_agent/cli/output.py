@@ -31,6 +31,7 @@ from pcs_agent.streams import print_error, print_text
 ROWS_MAX = 200
 """Rows of a table; of a longer list the last are shown, and how many there were."""
 
+_ID_DIGITS = 12
 _WIDTH_WITHOUT_TERMINAL = 200
 _STYLES = {
     Verdict.ACCEPTED: "green",
@@ -66,7 +67,7 @@ def print_table(
     )
     table = Table(box=None, pad_edge=False)
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "pcs_id")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
     with console.capture() as captured:  # rich would end the process at a closed pipe
@@ -76,10 +77,16 @@ def print_table(
     print_text(captured.get().removesuffix("\n"))
 
 
+def short_id(pcs_id: str) -> str:
+    """Return as much of a pcs_id as a table shows."""
+    return pcs_id[:_ID_DIGITS]
+
+
 class OutcomePrinter:
     """Prints what becomes of records: JSON at once, or a table in the end.
 
     Attributes:
+        total: How many outcomes were told.
         failed: Whether standard output took nothing more. That is told once; records go on being taken.
     """
 
@@ -87,12 +94,12 @@ class OutcomePrinter:
         """Choose the form."""
         self._as_json = as_json
         self._rows: deque[Outcome] = deque(maxlen=ROWS_MAX)
-        self._total = 0
+        self.total = 0
         self.failed = False
 
     def report(self, outcome: Outcome) -> None:
         """Take one outcome."""
-        self._total += 1
+        self.total += 1
         if not self._as_json:
             self._rows.append(outcome)
         elif not self.failed:
@@ -100,7 +107,7 @@ class OutcomePrinter:
 
     def close(self) -> None:
         """Print the table, if that is the form."""
-        if not self._as_json and self._total:
+        if not self._as_json and self.total:
             self._guard(self._print_table)
 
     def _guard(self, output: Callable[[], None]) -> None:
@@ -113,7 +120,7 @@ class OutcomePrinter:
     def _print_table(self) -> None:
         headings = ("epoch", "events", "D̂", "coh★", "r", "regime", "budget", "verdict", "pcs_id")
         rows = sorted(self._rows, key=lambda outcome: -1 if outcome.record is None else outcome.record.epoch)
-        print_table(headings, [_outcome_cells(outcome) for outcome in rows], total=self._total)
+        print_table(headings, [_outcome_cells(outcome) for outcome in rows], total=self.total)
         # Below the table, because they are long and mostly the same.
         for (verdict, why), count in Counter((row.verdict, _why(row)) for row in rows).items():
             if why:
@@ -154,7 +161,7 @@ def _outcome_cells(outcome: Outcome) -> list[str | Text]:
     events = "earlier" if outcome.events is None else str(outcome.events)
     verdict = Text(str(outcome.verdict), style=_STYLES[outcome.verdict])
     if record is None:
-        return ["?", events, "", "", "", "", "", verdict, outcome.pcs_id[:12]]
+        return ["?", events, "", "", "", "", "", verdict, short_id(outcome.pcs_id)]
     return [
         str(record.epoch),
         events,
@@ -164,7 +171,7 @@ def _outcome_cells(outcome: Outcome) -> list[str | Text]:
         record.regime,
         f"{record.budget:.3f}",
         verdict,
-        outcome.pcs_id[:12],
+        short_id(outcome.pcs_id),
     ]
 
 

@@ -134,14 +134,15 @@ def test_degraded_records_say_so(
     (line,) = lines(result)
     assert (line["events"], line["degraded"], line["fallbacks"][0]) == (events, True, code)
     assert (line["D_hat"], line["coh_star"], line["verdict"]) == (0.0, 0.0, "escalated")
-    assert f"Warning: epoch 7: {events} events, degraded: {code}" in result.stderr
+    counted = "1 event" if events == 1 else f"{events} events"
+    assert f"Warning: epoch 7: {counted}, degraded: {code}" in result.stderr
 
 
 def test_one_event_is_built_without_any_option(agent: Any) -> None:
     result = agent("build", agent.write("a.csv", "x\n5\n"), *RUN)
     assert result.exit_code == 0
     assert json.loads(result.stdout)["ft"]["fallbacks"] == ["too_few_events", "r_clamped"]
-    assert "Warning" in result.stderr
+    assert "Warning: epoch 7: 1 event, degraded: too_few_events, r_clamped" in result.stderr
 
 
 def test_build_touches_no_outbox_and_the_options_count(agent: Any, events_csv: str) -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import pty
+import re
 import subprocess
+import termios
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -145,3 +147,16 @@ def test_json_goes_into_the_file_it_is_sent_to_while_a_progress_bar_is_shown(
     assert code == 0
     lines = (folder / "out").read_bytes().splitlines()
     assert sorted(json.loads(line)["epoch"] for line in lines) == list(range(WINDOWS))
+
+
+def test_ids_stay_on_one_line_of_a_narrow_terminal(folder: Path, threaded_backend: Any) -> None:
+    threaded_backend.answer = lambda _: 400
+    run(folder, RUN, threaded_backend.endpoint, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    terminal, side = pty.openpty()
+    termios.tcsetwinsize(side, (24, 80))
+    run(folder, ("dlq", "list"), "", stdout=side, stderr=subprocess.DEVNULL, TERM="xterm")
+    os.close(side)
+    shown = os.read(terminal, 65_536).decode()
+    os.close(terminal)
+    rows = re.findall(r"^\d+ +[0-9a-f]{12} +a +\d+ +dead ", shown, re.MULTILINE)
+    assert len(rows) == WINDOWS, shown
