@@ -9,8 +9,8 @@ import secrets
 import click
 
 from pcs_agent.errors import ConfigError
-from pcs_agent.events.inputs import display_name
 from pcs_agent.streams import print_text
+from pcs_agent.wording import display_name
 from pcs_core.keyfile import encode_ed25519_secret
 from pcs_core.signing import ED25519_KEY_BYTES, Ed25519SecretKey, HmacKey
 

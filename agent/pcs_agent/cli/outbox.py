@@ -14,10 +14,9 @@ from pcs_agent.cli.options import json_option, key_file_option, read_config
 from pcs_agent.cli.output import ROWS_MAX, print_json, print_table, short_id, warn
 from pcs_agent.config import OUTBOX_DIR, Config
 from pcs_agent.errors import ConfigError, InputError
-from pcs_agent.events.inputs import display_name
 from pcs_agent.outbox import Compaction, Entry, State
 from pcs_agent.streams import print_text
-from pcs_agent.wording import count_of
+from pcs_agent.wording import count_of, display_name
 from pcs_core.record import Record
 from pcs_core.redact import redact
 

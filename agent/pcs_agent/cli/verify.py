@@ -10,9 +10,9 @@ from pcs_agent.cli.options import json_option, key_file_option, read_config, sta
 from pcs_agent.cli.output import print_json, print_table
 from pcs_agent.errors import InputError
 from pcs_agent.events import STANDARD_INPUT
-from pcs_agent.events.inputs import display_name
 from pcs_agent.streams import print_text
 from pcs_agent.verification import RECORD_BYTES_MAX, Finding, check_record
+from pcs_agent.wording import display_name
 
 _MARKS = {True: ("ok", "green"), False: ("FAILED", "red"), None: ("-", "yellow")}
 

@@ -14,7 +14,7 @@ from pcs_agent.events.json_lines import JsonLinesSource
 from pcs_agent.events.numpy_rows import NumpySource
 from pcs_agent.events.parquet_rows import ParquetSource
 from pcs_agent.events.source import EventSource
-from pcs_core.redact import redact
+from pcs_agent.wording import display_name
 
 FORMATS = ("csv", "jsonl", "npy", "parquet")
 STANDARD_INPUT = "-"
@@ -70,11 +70,6 @@ def open_sources(
             file = files.enter_context(file)
             sources.append(_make_source(name, file, kinds[path], columns, left_out, path=path))
     return sources, missing
-
-
-def display_name(path: str) -> str:
-    """Return what messages call a file: redacted, and without anything a terminal would obey."""
-    return redact("".join(character if character.isprintable() else "?" for character in path))
 
 
 def _kind_of(path: str, format_name: str | None) -> str:

@@ -91,6 +91,8 @@ def test_settings_that_cannot_be_used(
         "127.0.0.1:8080/v1/pcs/submit",
         "ftp://host/x",
         "http://",
+        "http://host",
+        "http://host:8080?x=1",
         f"http://host:{SECRET}/x",
         f"http://{SECRET}@/x",
         "http://host:0/x",
@@ -128,7 +130,30 @@ def test_key_files_that_cannot_be_used(
     agent: Any, events_csv: str, algorithm: str, content: str, parts: list[str]
 ) -> None:
     key_file = agent.write("a.key", content)
-    assert_refused(agent("build", events_csv, *RUN, "--key-file", key_file, PCS_SIGN_ALG=algorithm), *parts)
+    result = agent("build", events_csv, *RUN, "--key-file", key_file, PCS_SIGN_ALG=algorithm)
+    assert_refused(result, *parts)
+    if algorithm != "none":
+        assert f"--key-file: {key_file}: " in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (
+            "version = '1'\ntol_D = 1",
+            ["found an unknown member 'tol_D'; allowed: a table with only these names"],
+        ),
+        ("tol_d = 1", ["$.version: found nothing"]),
+        ("tol_d", ["not valid TOML"]),
+        ("version = '1'\n'anna@example.org' = 1", ["found an unknown member '[email]'"]),
+    ],
+)
+def test_parameter_files_that_cannot_be_used(
+    agent: Any, events_csv: str, content: str, parts: list[str]
+) -> None:
+    path = agent.write("params.toml", content)
+    result = agent("build", events_csv, *RUN, PCS_PARAMS_FILE=path)
+    assert_refused(result, f"PCS_PARAMS_FILE: {path}: ", *parts)
 
 
 def test_a_key_file_that_does_not_exist(agent: Any, events_csv: str) -> None:
