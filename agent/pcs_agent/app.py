@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import random
 import time
-from asyncio import sleep
-from collections.abc import Callable, Iterator, Sequence
-from typing import BinaryIO
+from collections.abc import Callable, Coroutine, Iterator, Sequence
+from typing import Any, BinaryIO, TypeVar
 
 import msgspec
 
@@ -23,11 +23,12 @@ from pcs_agent.events.windows import Window
 from pcs_agent.outbox import Outbox
 from pcs_agent.pipeline import Job, Outcome, Run, Summary, or_empty, require_epochs, summarise
 from pcs_agent.signals import SignalSettings
-from pcs_core.errors import MalformedError, WalError, WalLockedError
+from pcs_core.errors import WalLockedError
 from pcs_core.identity import ShardId
-from pcs_core.record import Record, decode_record
 from pcs_core.signing import Signer
 from pcs_core.wal import PosixFiles
+
+T = TypeVar("T")
 
 
 class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
@@ -54,15 +55,23 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     allow_missing: bool = False
 
 
-def build_once(config: Config, request: StreamRequest, stdin: Callable[[], BinaryIO]) -> Summary:
+def build_once(
+    config: Config, request: StreamRequest, stdin: Callable[[], BinaryIO], warn: Callable[[str], None]
+) -> Summary:
     """Return the signed record of one window; nothing is sent and no outbox touched.
+
+    Args:
+        config: Checked settings.
+        request: What to summarise.
+        stdin: Gives standard input.
+        warn: Told what the user should know.
 
     Raises:
         InputError: The input cannot be summarised.
         ConfigError: The key cannot sign.
     """
     with contextlib.ExitStack() as files:
-        windows, job, _ = _open_stream(config, request, stdin, files)
+        windows, job, _ = _open_stream(config, request, stdin, files, warn)
         return summarise(list(windows), job, time.time)[0]
 
 
@@ -74,8 +83,9 @@ async def run_stream(
     report: Callable[[Outcome], None],
     warn: Callable[[str], None],
     announce: Callable[[int | None], None],
+    stop: asyncio.Event,
 ) -> int:
-    """Deliver what an earlier run left, then the stream. Returns how many records are not delivered.
+    """Deliver what an earlier run left, then the stream. Returns how many records are not delivered, each damaged place of the outbox counted as one.
 
     Args:
         config: Checked settings.
@@ -84,6 +94,7 @@ async def run_stream(
         report: Told once of every record.
         warn: Told what the user should know.
         announce: Told the number of windows, `None` if it is not known.
+        stop: Ends the run when it is set; what waits stays in the outbox.
 
     Raises:
         InputError: The stream cannot be read.
@@ -91,22 +102,37 @@ async def run_stream(
     """
     endpoint = config.require_endpoint()
     with contextlib.ExitStack() as files:
-        windows, job, expected = _open_stream(config, request, stdin, files)
+        # Standard input may be silent, and some formats begin with a header.
+        stream = await _unless_stopped(
+            ThreadOffload().run(lambda: _open_stream(config, request, stdin, files, warn)), stop
+        )
+        if stream is None:
+            warn("interrupted before anything was read")
+            return 0
+        windows, job, expected = stream
         announce(expected)
         outbox = files.enter_context(open_outbox(config, warn))
-        return await _deliver(config, endpoint, outbox, windows, job, report=report, warn=warn, resigner=None)
+        return await _deliver(
+            config, endpoint, outbox, windows, job, report=report, warn=warn, resigner=None, stop=stop
+        )
 
 
 async def flush(
-    config: Config, *, report: Callable[[Outcome], None], warn: Callable[[str], None], resign: bool
+    config: Config,
+    *,
+    report: Callable[[Outcome], None],
+    warn: Callable[[str], None],
+    resign: bool,
+    stop: asyncio.Event,
 ) -> int:
-    """Deliver what is pending. Returns how many records are not delivered.
+    """Deliver what is pending. Returns how many records are not delivered, each damaged place of the outbox counted as one.
 
     Args:
         config: Checked settings.
         report: Told once of every record.
         warn: Told what the user should know.
         resign: Whether records are signed anew with the present key before they are sent.
+        stop: Ends the delivery when it is set; what waits stays in the outbox.
 
     Raises:
         ConfigError: Endpoint, key or outbox cannot be used.
@@ -115,7 +141,7 @@ async def flush(
     resigner = config.require_signer() if resign else None
     with open_outbox(config, warn) as outbox:
         return await _deliver(
-            config, endpoint, outbox, None, None, report=report, warn=warn, resigner=resigner
+            config, endpoint, outbox, None, None, report=report, warn=warn, resigner=resigner, stop=stop
         )
 
 
@@ -149,7 +175,7 @@ def open_outbox(config: Config, warn: Callable[[str], None]) -> Iterator[Outbox]
     try:
         if outbox.torn_bytes:
             warn(f"outbox: an unfinished write of {outbox.torn_bytes} bytes was cut off and kept aside")
-        if outbox.damages or outbox.unreadable_frames:
+        if _count_damages(outbox):
             warn(
                 f"outbox: found {len(outbox.damages)} damaged places and {outbox.unreadable_frames} unreadable "
                 "entries; everything else was read"
@@ -159,16 +185,25 @@ def open_outbox(config: Config, warn: Callable[[str], None]) -> Iterator[Outbox]
         outbox.close()
 
 
-def record_of(outbox: Outbox, seq: int) -> Record | None:
-    """Return a record as it stands in the outbox, `None` if its bytes are damaged."""
+async def _unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
+    """Return what the work returns, or `None` when it was to stop before. Any: what coroutines yield is asyncio's own."""
+    working = asyncio.create_task(work, name="opening the stream")
+    stopping = asyncio.create_task(stop.wait(), name="stop")
     try:
-        return decode_record(outbox.read(seq))
-    except (WalError, MalformedError):
-        return None
+        await asyncio.wait({working, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        return working.result() if working.done() else None
+    finally:
+        for task in (working, stopping):
+            task.cancel()
+        await asyncio.gather(working, stopping, return_exceptions=True)
 
 
 def _open_stream(
-    config: Config, request: StreamRequest, stdin: Callable[[], BinaryIO], files: contextlib.ExitStack
+    config: Config,
+    request: StreamRequest,
+    stdin: Callable[[], BinaryIO],
+    files: contextlib.ExitStack,
+    warn: Callable[[str], None],
 ) -> tuple[Iterator[Window], Job, int | None]:
     signer = config.require_signer()
     sources, missing = open_sources(
@@ -178,6 +213,7 @@ def _open_stream(
         format_name=request.format_name,
         columns=request.columns,
         allow_missing=request.allow_missing,
+        warn=warn,
     )
     expected = count_windows(sources, request.window_rows)
     if expected is not None:
@@ -190,6 +226,7 @@ def _open_stream(
         signer=signer,
         allow_missing=request.allow_missing,
         missing=missing,
+        inputs=tuple(source.name for source in sources),
     )
     return or_empty(iter_windows(sources, request.window_rows), job), job, expected
 
@@ -204,6 +241,7 @@ async def _deliver(
     report: Callable[[Outcome], None],
     warn: Callable[[str], None],
     resigner: Signer | None,
+    stop: asyncio.Event,
 ) -> int:
     offload = ThreadOffload()
     run = Run(outbox, offload=offload, clock=time.time, report=report, warn=warn)
@@ -213,10 +251,22 @@ async def _deliver(
             Dispatcher(transport, time.time, resigner),
             offload=offload,
             monotonic=time.monotonic,
-            sleep=sleep,
+            sleep=asyncio.sleep,
             random=random.random,
             deadline_s=config.deadline_s,
             settled=run.note_settlement,
+            warn=warn,
         )
-        await run.deliver(courier, windows, job)
-    return run.undelivered
+        await run.deliver(courier, windows, job, stop)
+    lost = _count_damages(outbox)
+    if lost:
+        warn(
+            "outbox: a record that waited where the damage is was not delivered; the same command over the same input "
+            "makes it again. Then remove the damage: OUTBOX_RETENTION_DAYS=0 pcs-agent outbox compact"
+        )
+    return run.undelivered + lost
+
+
+def _count_damages(outbox: Outbox) -> int:
+    """Return in how many places a record may have been that can be read no more."""
+    return len(outbox.damages) + outbox.unreadable_frames

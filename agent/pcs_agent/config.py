@@ -22,15 +22,17 @@ from __future__ import annotations
 
 import math
 import os
+import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pcs_agent.errors import ConfigError
+from pcs_agent.wording import display_name
 from pcs_core.errors import KeyMaterialError, ParamsError
 from pcs_core.keyfile import KEY_FILE_BYTES_MAX, parse_ed25519_public, parse_ed25519_secret
 from pcs_core.params import Params, parse_params
-from pcs_core.redact import redact
 from pcs_core.signing import (
     HMAC_KEY_SHORT_BYTES,
     Ed25519SecretKey,
@@ -57,6 +59,9 @@ RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX = 14.0, 36_500.0
 DEADLINE_S_DEFAULT, DEADLINE_S_MAX = 900.0, 604_800.0
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 PARAMS_FILE_BYTES_MAX = 65_536
+
+_VARIABLES = {PCS_HMAC_KEY: SigningAlgorithm.HMAC, PCS_ED25519_SECRET_B64: SigningAlgorithm.ED25519}
+_OTHERS_MASK = 0o077
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -132,7 +137,7 @@ def load_config(environ: Mapping[str, str], key_file: str | None = None) -> Conf
     values = {name: value for name, value in environ.items() if value}
     endpoint = values.get(ENDPOINT)
     algorithm = _read_algorithm(values, key_file)
-    signer, verification_keys = _read_keys(values, algorithm, key_file)
+    keys = _read_keys(values, algorithm, key_file)
     level = values.get(LOG_LEVEL, "warning").lower()
     if level not in LOG_LEVELS:
         raise ConfigError(f"{LOG_LEVEL}: found an unknown level; allowed: {', '.join(LOG_LEVELS)}")
@@ -143,8 +148,8 @@ def load_config(environ: Mapping[str, str], key_file: str | None = None) -> Conf
         endpoint=endpoint,
         endpoint_label="" if endpoint is None else _check_endpoint(endpoint),
         algorithm=algorithm,
-        signer=signer,
-        verification_keys=verification_keys,
+        signer=keys.signer,
+        verification_keys=keys.verification,
         outbox_dir=outbox_dir,
         retention_days=_read_number(
             values, OUTBOX_RETENTION_DAYS, RETENTION_DAYS_DEFAULT, 0, RETENTION_DAYS_MAX
@@ -152,7 +157,7 @@ def load_config(environ: Mapping[str, str], key_file: str | None = None) -> Conf
         deadline_s=_read_number(values, DELIVERY_DEADLINE_S, DEADLINE_S_DEFAULT, 0.001, DEADLINE_S_MAX),
         log_level=level,
         params=_read_params(values),
-        warnings=_find_warnings(values, algorithm, key_file),
+        warnings=keys.warnings,
     )
 
 
@@ -165,7 +170,7 @@ def _check_endpoint(url: str) -> str:
             port = parts.port
         except ValueError:
             parts, port = urlsplit(""), None
-        if parts.scheme in {"http", "https"} and parts.hostname and port != 0:
+        if parts.scheme in {"http", "https"} and parts.hostname and parts.path and port != 0:
             host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
             label = f"{parts.scheme}://{host}" + (f":{port}" if port else "")
     if label is None:
@@ -212,14 +217,18 @@ def _read_algorithm(values: Mapping[str, str], key_file: str | None) -> SigningA
     return algorithm
 
 
-def _read_keys(
-    values: Mapping[str, str], algorithm: SigningAlgorithm, key_file: str | None
-) -> tuple[Signer | None, tuple[VerificationKey, ...]]:
+class _Keys(NamedTuple):
+    signer: Signer | None
+    verification: tuple[VerificationKey, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def _read_keys(values: Mapping[str, str], algorithm: SigningAlgorithm, key_file: str | None) -> _Keys:
     if algorithm is SigningAlgorithm.NONE:
-        return None, ()
+        return _Keys(None, (), _warn_of_unused_keys(values))
     if key_file is not None:
         return _read_key_file(key_file, algorithm)
-    variable = PCS_HMAC_KEY if algorithm is SigningAlgorithm.HMAC else PCS_ED25519_SECRET_B64
+    variable = next(variable for variable, wanted in _VARIABLES.items() if wanted is algorithm)
     text = values.get(variable)
     if text is None:
         raise ConfigError(
@@ -228,24 +237,41 @@ def _read_keys(
     try:
         if algorithm is SigningAlgorithm.HMAC:
             hmac_key = HmacKey(_encode_utf8(variable, text))
-            return hmac_key, (hmac_key,)
+            return _Keys(hmac_key, (hmac_key,), _warn_of_short_key(_encode_utf8(variable, text)))
         secret = Ed25519SecretKey(decode_key_base64(text))
     except KeyMaterialError as error:
         problem = str(error)
     else:
-        return secret, (secret.public,)
+        return _Keys(secret, (secret.public,))
     raise ConfigError(f"{variable}: {problem}")
 
 
-def _find_warnings(
-    values: Mapping[str, str], algorithm: SigningAlgorithm, key_file: str | None
-) -> tuple[str, ...]:
-    if algorithm is not SigningAlgorithm.HMAC or key_file is not None:
+def _warn_of_unused_keys(values: Mapping[str, str]) -> tuple[str, ...]:
+    if PCS_SIGN_ALG in values:
         return ()
-    length = len(values[PCS_HMAC_KEY].encode("utf-8"))
-    if length >= HMAC_KEY_SHORT_BYTES:
+    return tuple(
+        f"{variable} is set and {PCS_SIGN_ALG} is not: records are not signed, and signatures not checked; set "
+        f"{PCS_SIGN_ALG}={algorithm}, or none to say so"
+        for variable, algorithm in _VARIABLES.items()
+        if variable in values
+    )
+
+
+def _warn_of_short_key(secret: bytes) -> tuple[str, ...]:
+    if len(secret) >= HMAC_KEY_SHORT_BYTES:
         return ()
-    return (f"{PCS_HMAC_KEY}: found {length} bytes; {HMAC_KEY_SHORT_BYTES} or more are harder to guess",)
+    return (f"{PCS_HMAC_KEY}: found {len(secret)} bytes; {HMAC_KEY_SHORT_BYTES} or more are harder to guess",)
+
+
+def _warn_of_mode(path: str, mode: int) -> tuple[str, ...]:
+    """Warn of a file with a secret that others than its owner can read or replace."""
+    if not (stat.S_ISREG(mode) and mode & _OTHERS_MASK):
+        return ()
+    warning = (
+        f"{KEY_FILE_OPTION}: {display_name(path)}: found mode {stat.S_IMODE(mode):04o}, which lets others than the owner "
+        "at the secret; 0600 does not (chmod 600)"
+    )
+    return (warning,)
 
 
 def _encode_utf8(variable: str, text: str) -> bytes:
@@ -256,47 +282,47 @@ def _encode_utf8(variable: str, text: str) -> bytes:
     raise ConfigError(f"{variable}: found bytes that are not UTF-8; allowed: text in UTF-8")
 
 
-def _read_key_file(
-    path: str, algorithm: SigningAlgorithm
-) -> tuple[Signer | None, tuple[VerificationKey, ...]]:
-    data = _read_file(KEY_FILE_OPTION, path, KEY_FILE_BYTES_MAX)
+def _read_key_file(path: str, algorithm: SigningAlgorithm) -> _Keys:
+    data, mode = _read_file(KEY_FILE_OPTION, path, KEY_FILE_BYTES_MAX)
     try:
         if algorithm is SigningAlgorithm.HMAC:
             hmac_key = HmacKey(data.removesuffix(b"\n").removesuffix(b"\r"))
-            return hmac_key, (hmac_key,)
+            return _Keys(hmac_key, (hmac_key,), _warn_of_mode(path, mode))
         if b"PUBLIC KEY" in data:
-            return None, (parse_ed25519_public(data),)
+            return _Keys(None, (parse_ed25519_public(data),))
         secret = parse_ed25519_secret(data)
     except KeyMaterialError as error:
         problem = str(error)
     else:
-        return secret, (secret.public,)
-    raise ConfigError(f"{KEY_FILE_OPTION}: {problem}")
+        return _Keys(secret, (secret.public,), _warn_of_mode(path, mode))
+    raise ConfigError(f"{KEY_FILE_OPTION}: {display_name(path)}: {problem}")
 
 
 def _read_params(values: Mapping[str, str]) -> Params:
     if PCS_PARAMS_FILE not in values:
         return Params()
-    data = _read_file(PCS_PARAMS_FILE, values[PCS_PARAMS_FILE], PARAMS_FILE_BYTES_MAX)
+    data, _ = _read_file(PCS_PARAMS_FILE, values[PCS_PARAMS_FILE], PARAMS_FILE_BYTES_MAX)
     try:
         return parse_params(data.decode("utf-8"))
     except UnicodeDecodeError:
         problem = "found bytes that are not UTF-8; allowed: TOML"
     except ParamsError as error:
         problem = str(error)
-    raise ConfigError(f"{PCS_PARAMS_FILE}: {problem}")
+    raise ConfigError(f"{PCS_PARAMS_FILE}: {display_name(values[PCS_PARAMS_FILE])}: {problem}")
 
 
-def _read_file(name: str, path: str, bytes_max: int) -> bytes:
+def _read_file(name: str, path: str, bytes_max: int) -> tuple[bytes, int]:
+    """Return what is in a file, read once because it may be a pipe, and its mode as `os.stat` has it."""
     try:
         with open(path, "rb") as file:
+            mode = os.fstat(file.fileno()).st_mode
             data = file.read(bytes_max + 1)
     except OSError as error:
-        problem = f"{redact(path)}: {os.strerror(error.errno) if error.errno else 'cannot be read'}"
+        problem = f"{display_name(path)}: {os.strerror(error.errno) if error.errno else 'cannot be read'}"
     except ValueError:
         problem = "found a NUL character; allowed: a file's path"
     else:
         if len(data) <= bytes_max:
-            return data
-        problem = f"{redact(path)}: found over {bytes_max} bytes; allowed: up to that"
+            return data, mode
+        problem = f"{display_name(path)}: found over {bytes_max} bytes; allowed: up to that"
     raise ConfigError(f"{name}: {problem}")

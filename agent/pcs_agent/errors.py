@@ -1,4 +1,4 @@
-"""The agent's errors. Input and configuration stop a command with exit code 2; none of them holds a secret or a payload."""
+"""The agent's errors. Input and configuration stop a command with exit code 2; none holds a secret or a payload."""
 
 from __future__ import annotations
 
@@ -13,6 +13,10 @@ class InputError(AgentError):
 
 class ConfigError(AgentError):
     """A setting, key or option that cannot be used. The message names it and never holds a secret."""
+
+
+class OutputError(AgentError):
+    """Standard output takes nothing more: a closed pipe, a full disk. Exit code 1."""
 
 
 class TransportError(AgentError):

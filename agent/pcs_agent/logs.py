@@ -5,11 +5,10 @@ Every string in them is redacted.
 
 from __future__ import annotations
 
-import sys
-
 import orjson
 import structlog
 
+from pcs_agent.streams import print_error
 from pcs_core.redact import redact_event
 
 
@@ -29,6 +28,16 @@ def configure_logs(level: str) -> None:
             ),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(level),
-        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+        logger_factory=lambda *_: _StandardError(),
         cache_logger_on_first_use=False,
     )
+
+
+class _StandardError:
+    """Writes lines to what standard error is at that moment."""
+
+    def msg(self, line: str) -> None:
+        print_error(line)
+
+    # structlog calls the method of the line's level.
+    debug = info = warning = error = critical = msg

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 from typing import NamedTuple
 
 import msgspec
@@ -37,6 +38,7 @@ from pcs_agent.events import Window
 from pcs_agent.fallbacks import Fallback
 from pcs_agent.outbox import Entry, Outbox, State, Verdict
 from pcs_agent.signals import SignalSettings, compute_signals
+from pcs_agent.wording import count_of
 from pcs_core.identity import EPOCH_MAX, PcsId, ShardId
 from pcs_core.params import Params
 from pcs_core.ports import Offload, WallClock
@@ -45,6 +47,15 @@ from pcs_core.signing import Signer, sign_record
 
 COMPACT_EVERY_WINDOWS = 1_000
 """A stream without end compacts its outbox on the way."""
+
+STOP_TIMEOUT_S = 1.0
+"""Requests on their way may still be answered for so long after the run is told to stop."""
+
+INPUTS_NAMED_MAX = 3
+"""Of more inputs without events, only the number is told."""
+
+PENDING_READS_MAX = 10_000
+"""So many records that are left pending are read again for their figures; of more, only the pcs_id is told."""
 
 
 class Job(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +69,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         signer: The key, `None` where signing is off.
         allow_missing: Whether a stream without events makes a degraded record instead of an error.
         missing: How many inputs do not exist.
+        inputs: Names of those that do, for messages.
     """
 
     shard_id: ShardId
@@ -67,6 +79,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     signer: Signer | None
     allow_missing: bool
     missing: int
+    inputs: tuple[str, ...] = ()
 
 
 class Summary(NamedTuple):
@@ -81,7 +94,7 @@ class Outcome(NamedTuple):
 
     Attributes:
         pcs_id: Its identity.
-        record: The record; `None` if it was not read, or its bytes in the outbox are damaged.
+        record: The record; `None` if its bytes in the outbox are damaged, or too many are pending to read them all.
         events: Events it stands for; `None` if an earlier run built it.
         verdict: The backend's answer, or dead, or pending.
         reason: Why it is dead, pending or escalated.
@@ -126,9 +139,17 @@ def or_empty(windows: Iterator[Window], job: Job) -> Iterator[Window]:
         return
     if not job.allow_missing:
         raise InputError(
-            "input: found no events; allowed: one or more (with --allow-missing a degraded record is made)"
+            f"{_name_inputs(job.inputs)}: found no events; allowed: one or more (with --allow-missing a degraded record "
+            "is made)"
         )
     yield Window(0, np.empty((0, 1), dtype=np.float64))
+
+
+def _name_inputs(names: Sequence[str]) -> str:
+    if not names:
+        return "input"
+    more = f" and {len(names) - INPUTS_NAMED_MAX} more" if len(names) > INPUTS_NAMED_MAX else ""
+    return ", ".join(names[:INPUTS_NAMED_MAX]) + more
 
 
 def summarise(windows: Sequence[Window], job: Job, clock: WallClock) -> list[Summary]:
@@ -196,20 +217,20 @@ class Run:
         self._clock = clock
         self._report = report
         self._warn = warn
-        self._waiting: dict[int, Summary] = {}
+        self._events: dict[int, int] = {}  # of what waits; the records themselves are on disk
         self._settled_unbuilt: set[int] = set()  # no more than what an earlier run left
         self.undelivered = 0
 
     def note_settlement(self, settlement: Settlement) -> None:
         """Report what the courier settled; to be given to it as `settled`."""
-        summary = self._waiting.pop(settlement.seq, None)
-        if summary is None:
+        events = self._events.pop(settlement.seq, None)
+        if events is None:
             self._settled_unbuilt.add(settlement.seq)
         self._finish(
             Outcome(
                 pcs_id=settlement.pcs_id,
                 record=settlement.record,
-                events=None if summary is None else summary.events,
+                events=events,
                 verdict=settlement.verdict,
                 reason=settlement.reason,
                 attempts=settlement.attempts,
@@ -217,8 +238,21 @@ class Run:
             )
         )
 
-    async def deliver(self, courier: Courier, windows: Iterator[Window] | None, job: Job | None) -> None:
+    async def deliver(
+        self,
+        courier: Courier,
+        windows: Iterator[Window] | None,
+        job: Job | None,
+        stop: asyncio.Event | None = None,
+    ) -> None:
         """Deliver what is pending and then, if given, the stream.
+
+        Args:
+            courier: New; settles through `note_settlement`.
+            windows: The stream, `None` if only what is pending is to be delivered.
+            job: What the stream is summarised for, `None` as above.
+            stop: Ends the run when it is set: nothing more is read or sent, requests on their way get
+                `STOP_TIMEOUT_S` to be answered, and what waits stays in the outbox.
 
         Raises:
             InputError: The stream cannot be read on; what was appended before stays in the outbox.
@@ -228,25 +262,38 @@ class Run:
             courier.add(entry.seq)
         delivery = asyncio.create_task(courier.run(), name="courier")
         feeding = asyncio.create_task(self._feed(courier, windows, job), name="windows")
+        stopping = asyncio.create_task((stop or asyncio.Event()).wait(), name="stop")
+        ending = asyncio.create_task(self._end(courier, feeding, delivery), name="end of the run")
         try:
-            await asyncio.wait({delivery, feeding}, return_when=asyncio.FIRST_EXCEPTION)
-            if feeding.done() and feeding.exception() is not None:
+            await asyncio.wait({ending, stopping}, return_when=asyncio.FIRST_COMPLETED)
+            stopped = not ending.done()
+            if stopped:
+                feeding.cancel()
                 courier.stop()
-                await delivery
+                await asyncio.wait({delivery}, timeout=STOP_TIMEOUT_S)
         finally:
-            for task in (feeding, delivery):
+            for task in (ending, stopping, feeding, delivery):
                 task.cancel()
-            results = await asyncio.gather(feeding, delivery, return_exceptions=True)
+            results = await asyncio.gather(feeding, delivery, ending, stopping, return_exceptions=True)
         if courier.paused is not None:
             self._warn(
-                f"delivery is paused: {courier.paused}; check key and endpoint. What is pending stays in the outbox "
-                "(after a change of key: pcs-agent outbox flush --resign)"
+                f"delivery is paused: {courier.paused}; what is pending stays in the outbox; {courier.advice}"
             )
-        await self._report_pending(courier)
-        for result in results:
-            if isinstance(result, Exception):
-                raise result
-        await self._offload.run(self._outbox.compact)
+        pending = await self._report_pending(courier)
+        failures = [result for result in results if isinstance(result, Exception)]
+        if stopped or (failures and pending):
+            self._warn(("interrupted; " if stopped else "") + _say_what_waits(pending))
+        if failures:
+            raise failures[0]
+        if not stopped:
+            await self._offload.run(self._outbox.compact)
+
+    async def _end(self, courier: Courier, feeding: asyncio.Task[None], delivery: asyncio.Task[None]) -> None:
+        """Wait for the end of both; where the stream is at fault, for the requests on their way."""
+        await asyncio.wait({delivery, feeding}, return_when=asyncio.FIRST_EXCEPTION)
+        if feeding.done() and feeding.exception() is not None:
+            courier.stop()
+            await asyncio.wait({delivery})
 
     async def _feed(self, courier: Courier, windows: Iterator[Window] | None, job: Job | None) -> None:
         if windows is not None and job is not None:
@@ -262,7 +309,8 @@ class Run:
         for summary, entry in zip(summaries, entries, strict=True):
             if summary.record.ft.degraded:
                 codes = ", ".join(summary.record.ft.fallbacks)
-                self._warn(f"epoch {summary.record.epoch}: {summary.events} events, degraded: {codes}")
+                events = count_of(summary.events, "event")
+                self._warn(f"epoch {summary.record.epoch}: {events}, degraded: {codes}")
             # An earlier run's entry: the courier may have settled and reported it before its window was built again,
             # or while that was on its way through a thread.
             if entry.seq in self._settled_unbuilt:
@@ -279,18 +327,30 @@ class Run:
                     )
                 )
                 continue
-            self._waiting[entry.seq] = summary
+            self._events[entry.seq] = summary.events
             courier.add(entry.seq)
 
-    async def _report_pending(self, courier: Courier) -> None:
-        """Report what is still pending: the windows of this run with their figures, the others as they are known."""
-        for entry in await self._offload.run(lambda: self._outbox.entries(State.PENDING)):
-            summary = self._waiting.pop(entry.seq, None)
-            record, events = (None, None) if summary is None else summary
-            reason = "" if courier.paused is None else f"delivery paused: {courier.paused}"
-            self._finish(Outcome(entry.pcs_id, record, events, Verdict.PENDING, reason))
+    async def _report_pending(self, courier: Courier) -> int:
+        """Report what is still pending, and return how many records that are."""
+        pending = await self._offload.run(lambda: self._outbox.entries(State.PENDING))
+        records = await self._offload.run(
+            lambda: [self._outbox.record(entry.seq) for entry in pending[:PENDING_READS_MAX]]
+        )
+        for entry, record in zip_longest(pending, records):
+            why = courier.why_pending(entry.seq)
+            events = self._events.pop(entry.seq, None)
+            attempts = courier.attempts(entry.seq)
+            self._finish(Outcome(entry.pcs_id, record, events, Verdict.PENDING, why, attempts))
+        return len(pending)
 
     def _finish(self, outcome: Outcome) -> None:
         if outcome.verdict in {Verdict.PENDING, Verdict.DEAD}:
             self.undelivered += 1
         self._report(outcome)
+
+
+def _say_what_waits(records: int) -> str:
+    if not records:
+        return "nothing waits in the outbox"
+    what = "1 record waits" if records == 1 else f"{records} records wait"
+    return f"{what} in the outbox; deliver with: pcs-agent outbox flush"

@@ -13,6 +13,7 @@ import msgspec
 from msgspec import Meta
 
 from pcs_core.errors import MalformedError, ParamsError
+from pcs_core.redact import redact
 from pcs_core.typed import convert
 
 _Weight = Annotated[float, Meta(ge=0, le=1)]
@@ -53,6 +54,7 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     non_sticky_d_min: _Threshold = 2.6
 
 
+_NAME_CHARACTERS_MAX = 64
 _WEIGHTS = ("alpha", "beta", "gamma", "base")
 _ALLOWED = dict.fromkeys(Params.__struct_fields__, "a finite number from 0 to 1000") | {
     "version": "1 to 64 characters of A-Z a-z 0-9 . _ -",
@@ -77,6 +79,12 @@ def parse_params(text: str) -> Params:
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         raise ParamsError(f"not valid TOML: {error}") from None
+    except RecursionError:
+        raise ParamsError("not valid TOML: nested without end") from None
+    unknown = sorted(set(table) - set(Params.__struct_fields__))
+    if unknown:
+        name = redact(repr(unknown[0][:_NAME_CHARACTERS_MAX]))
+        raise ParamsError(f"$: found an unknown member {name}; allowed: {_ALLOWED['']}")
     try:
         params = convert(table, Params, _ALLOWED)
     except MalformedError as error:

@@ -3,10 +3,15 @@
 from __future__ import annotations
 
 import base64
+import os
+from pathlib import Path
+
+import pytest
 
 from pcs_agent.config import load_config
+from pcs_core.keyfile import encode_ed25519_public
 from pcs_core.params import Params
-from pcs_core.signing import SigningAlgorithm
+from pcs_core.signing import Ed25519SecretKey, SigningAlgorithm
 
 SEED = base64.b64encode(bytes(range(32))).decode()
 
@@ -23,7 +28,7 @@ def test_an_empty_variable_means_unset() -> None:
     assert load_config(dict.fromkeys(names, "")) == load_config({})
 
 
-def test_every_variable_is_read(tmp_path) -> None:
+def test_every_variable_is_read(tmp_path: Path) -> None:
     params = tmp_path / "params.toml"
     params.write_text('version = "9"\nbase = 0.5\n', encoding="utf-8")
     config = load_config(
@@ -58,7 +63,46 @@ def test_a_short_shared_secret_warns() -> None:
     assert config.warnings == ("PCS_HMAC_KEY: found 6 bytes; 16 or more are harder to guess",)
 
 
-def test_a_key_file_takes_the_place_of_the_variables(tmp_path) -> None:
+@pytest.mark.parametrize(
+    ("variable", "algorithm"), [("PCS_HMAC_KEY", "hmac"), ("PCS_ED25519_SECRET_B64", "ed25519")]
+)
+def test_a_key_that_is_not_used_warns_unless_signing_is_off_on_purpose(variable: str, algorithm: str) -> None:
+    (warning,) = load_config({variable: SEED}).warnings
+    assert warning.startswith(f"{variable} is set and PCS_SIGN_ALG is not: records are not signed")
+    assert f"set PCS_SIGN_ALG={algorithm}, or none" in warning
+    assert load_config({variable: SEED, "PCS_SIGN_ALG": "none"}).warnings == ()
+    assert load_config({variable: SEED, "PCS_SIGN_ALG": algorithm}).warnings == ()
+
+
+@pytest.mark.parametrize("algorithm", ["hmac", "ed25519"])
+@pytest.mark.parametrize(("mode", "warns"), [(0o600, False), (0o400, False), (0o640, True), (0o604, True)])
+def test_a_key_file_that_others_can_read_warns(
+    tmp_path: Path, algorithm: str, mode: int, warns: bool
+) -> None:
+    path = tmp_path / "anna@example.org.key"
+    path.write_text(SEED, encoding="utf-8")
+    path.chmod(mode)
+    warnings = load_config({"PCS_SIGN_ALG": algorithm}, str(path)).warnings
+    assert [f"mode {mode:04o}" in warning and "0600" in warning for warning in warnings] == [True] * warns
+    assert not any("anna" in warning for warning in warnings)
+
+
+def test_a_public_key_and_a_pipe_are_nobodys_secret_file(tmp_path: Path) -> None:
+    path = tmp_path / "public.pem"
+    public = Ed25519SecretKey(bytes(range(32))).public_bytes
+    path.write_bytes(encode_ed25519_public(public))
+    path.chmod(0o644)
+    assert load_config({}, str(path)).warnings == ()
+    reading, writing = os.pipe()
+    os.write(writing, SEED.encode())
+    os.close(writing)
+    config = load_config({}, f"/dev/fd/{reading}")
+    os.close(reading)
+    assert config.warnings == ()
+    assert config.signer is not None
+
+
+def test_a_key_file_takes_the_place_of_the_variables(tmp_path: Path) -> None:
     path = tmp_path / "key"
     path.write_text(SEED + "\n", encoding="utf-8")
     by_file = load_config({"PCS_SIGN_ALG": "ed25519", "PCS_ED25519_SECRET_B64": "not used"}, str(path))

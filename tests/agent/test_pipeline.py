@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import errno
+import gc
 import json
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -14,6 +15,7 @@ import numpy as np
 import pytest
 
 from pcs_agent.deliver import Answer, Courier, Dispatcher
+from pcs_agent.deliver.courier import FLIGHTS_MAX
 from pcs_agent.deliver.offload import ThreadOffload
 from pcs_agent.errors import InputError
 from pcs_agent.events import Window
@@ -23,6 +25,7 @@ from pcs_agent.signals import SignalSettings
 from pcs_core.errors import WalFailedError
 from pcs_core.identity import EPOCH_MAX, ShardId
 from pcs_core.params import Params
+from pcs_core.record import Record
 from pcs_core.wal import PosixFiles
 
 WAIT_S = 10.0
@@ -66,19 +69,26 @@ class Bench:
         self.outbox = outbox
         self.time = fake_time
         self.outcomes: list[Outcome] = []
+        self.warnings: list[str] = []
         self.reported = threading.Semaphore(0)
 
     def report(self, outcome: Outcome) -> None:
         self.outcomes.append(outcome)
         self.reported.release()
 
-    async def run(self, transport: Any, stream: Iterator[Window] | None, what: Job | None) -> None:
+    async def run(
+        self,
+        transport: Any,
+        stream: Iterator[Window] | None,
+        what: Job | None,
+        stop: asyncio.Event | None = None,
+    ) -> None:
         run = Run(
             self.outbox,
             offload=ThreadOffload(),
             clock=self.time.clock,
             report=self.report,
-            warn=lambda _: None,
+            warn=self.warnings.append,
         )
         courier = Courier(
             self.outbox,
@@ -90,7 +100,7 @@ class Bench:
             deadline_s=900.0,
             settled=run.note_settlement,
         )
-        await run.deliver(courier, stream, what)
+        await run.deliver(courier, stream, what, stop)
 
 
 @pytest.fixture
@@ -175,6 +185,82 @@ async def test_a_fault_in_the_stream_stops_and_keeps_what_was_appended(bench: Be
     kept = bench.outbox.entries(State.PENDING) + bench.outbox.entries(State.ACKED)
     assert len(kept) == 2
     assert len(bench.outcomes) == 2
+
+
+async def test_a_fault_in_the_stream_lets_requests_on_their_way_end_and_tells_what_waits(
+    bench: Bench,
+) -> None:
+    """The first request is answered after the fault; the second one's answer asks for a retry, which is not made."""
+    reached = asyncio.Event()
+    sent = threading.Semaphore(0)
+
+    class Slow(Stub):
+        async def post(self, body: bytes) -> Answer:
+            sent.release()
+            await reached.wait()
+            return await super().post(body) if json.loads(body)["epoch"] == 0 else Answer(503, b"")
+
+    loop = asyncio.get_running_loop()
+
+    def broken() -> Iterator[Window]:
+        yield from windows(2)
+        for _ in range(2):
+            assert sent.acquire(timeout=60)
+        loop.call_soon_threadsafe(loop.call_later, 0.05, reached.set)
+        raise InputError("events.csv: row 9: found nothing")
+
+    with pytest.raises(InputError, match="row 9"):
+        await bench.run(Slow(), broken(), job())
+    assert [(outcome.verdict, outcome.reason) for outcome in bench.outcomes] == [
+        (Verdict.ACCEPTED, ""),
+        (Verdict.PENDING, "last attempt: status 503"),
+    ]
+    assert bench.warnings == ["1 record waits in the outbox; deliver with: pcs-agent outbox flush"]
+
+
+async def test_a_stop_reports_what_waits_with_its_figures_and_ends(bench: Bench) -> None:
+    stop = asyncio.Event()
+
+    class Silent:
+        async def post(self, _: bytes) -> Answer:
+            stop.set()
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    def endless() -> Iterator[Window]:
+        yield from windows(1)
+        threading.Event().wait()  # as silent as standard input can be
+
+    await bench.run(Silent(), endless(), job(), stop)
+    (outcome,) = bench.outcomes
+    assert outcome.record is not None
+    assert (outcome.record.epoch, outcome.events, outcome.verdict) == (0, 4, Verdict.PENDING)
+    assert bench.warnings == [
+        "interrupted; 1 record waits in the outbox; deliver with: pcs-agent outbox flush"
+    ]
+
+
+async def test_records_that_wait_are_not_held_in_memory(bench: Bench) -> None:
+    """A stream without end and a backend that is down: the outbox is on disk, memory keeps a few numbers a record."""
+    count = 100
+    stop = asyncio.Event()
+
+    class Down:
+        async def post(self, _: bytes) -> Answer:
+            await asyncio.Event().wait()
+            raise AssertionError
+
+    def look() -> Iterator[Window]:
+        yield from windows(count)
+        gc.collect()
+        held.append(sum(isinstance(each, Record) for each in gc.get_objects()))
+        bench_loop.call_soon_threadsafe(stop.set)
+
+    held: list[int] = []
+    bench_loop = asyncio.get_running_loop()
+    await bench.run(Down(), look(), job(), stop)
+    assert len(bench.outcomes) == count
+    assert held[0] < 2 * FLIGHTS_MAX
 
 
 async def test_cancelling_leaves_what_was_appended(bench: Bench) -> None:

@@ -76,7 +76,9 @@ def test_a_version_that_cannot_be_stored_is_refused(version: str) -> None:
 @pytest.mark.parametrize("line", ["tolD = 0.2", "tol_D = 0.2", "[tol]\nd = 0.2", "comment = 'x'"])
 def test_an_unknown_name_is_refused_with_the_known_ones(line: str) -> None:
     with pytest.raises(
-        ParamsError, match=r"^\$: found an unknown member; allowed: a table with only .*tol_d"
+        ParamsError,
+        match=rf"^\$: found an unknown member '{line.split(' =', maxsplit=1)[0].strip('[]').partition(']')[0]}'; "
+        "allowed: a table with only .*tol_d",
     ):
         parse_params(f'version = "1"\n{line}\n')
 
@@ -85,3 +87,8 @@ def test_an_unknown_name_is_refused_with_the_known_ones(line: str) -> None:
 def test_a_file_that_is_not_toml_is_refused(text: str) -> None:
     with pytest.raises(ParamsError, match=r"^not valid TOML: "):
         parse_params(text)
+
+
+def test_a_file_nested_without_end_is_refused() -> None:
+    with pytest.raises(ParamsError, match="nested without end"):
+        parse_params("a=" + "[" * 60_000)

@@ -8,6 +8,8 @@ import msgspec
 from pcs_agent import app
 from pcs_agent.cli.options import key_file_option, read_config, settings_from, standard_input, stream_options
 from pcs_agent.cli.output import warn
+from pcs_agent.streams import print_text
+from pcs_agent.wording import count_of
 from pcs_core.record import encode_record
 
 
@@ -23,6 +25,7 @@ def build(*, file: str, key_file: str | None, **values: object) -> None:
     \b
     Exit codes:
       0  printed
+      1  interrupted (Ctrl-C), or standard output cannot be written
       2  usage, input or configuration
 
     \b
@@ -32,7 +35,7 @@ def build(*, file: str, key_file: str | None, **values: object) -> None:
     """  # noqa: D301  # \b is click's
     config = read_config(key_file)
     request = msgspec.convert(settings_from(values | {"inputs": [file]}), app.StreamRequest)
-    record, events = app.build_once(config, request, standard_input)
+    record, events = app.build_once(config, request, standard_input, warn)
     if record.ft.degraded:
-        warn(f"epoch {record.epoch}: {events} events, degraded: {', '.join(record.ft.fallbacks)}")
-    click.echo(encode_record(record).decode("utf-8"))
+        warn(f"epoch {record.epoch}: {count_of(events, 'event')}, degraded: {', '.join(record.ft.fallbacks)}")
+    print_text(encode_record(record).decode("utf-8"))

@@ -1,7 +1,8 @@
 """What `run` and `outbox flush` share: reporting while records are delivered, and ending at a signal.
 
-SIGINT and SIGTERM end the delivery where it stands; what is not acknowledged stays in the outbox. Both go through the
-event loop: Python's own handler would wait for the loop to wake by itself, which it never does while input is silent.
+SIGINT and SIGTERM end the delivery in good order: what became of each record is printed, and what is not acknowledged
+stays in the outbox. Both go through the event loop: Python's own handler would wait for the loop to wake by itself,
+which it never does while input is silent. A second signal ends the process at once.
 """
 
 from __future__ import annotations
@@ -15,21 +16,24 @@ import click
 
 from pcs_agent.cli.output import DeliveryProgress, OutcomePrinter
 from pcs_agent.pipeline import Outcome
+from pcs_agent.streams import print_text
 
 # Any: what a coroutine yields and is sent is asyncio's own.
 Delivery = Coroutine[Any, Any, int]
 
 
 def run_delivery(
-    start: Callable[[Callable[[Outcome], None], DeliveryProgress], Delivery], *, as_json: bool
+    start: Callable[[Callable[[Outcome], None], DeliveryProgress, asyncio.Event], Delivery], *, as_json: bool
 ) -> None:
     """Run a delivery to its end or to a signal, print what became of each record, and exit.
 
     Args:
-        start: Begins the delivery, which reports through its first argument and returns how many records are undelivered.
+        start: Begins the delivery, which reports through its first argument, ends when the last is set, and returns
+            how many records are undelivered.
         as_json: JSON lines instead of a table.
     """
     printer = OutcomePrinter(as_json=as_json)
+    stop = asyncio.Event()
     try:
         with DeliveryProgress() as progress:
 
@@ -37,17 +41,25 @@ def run_delivery(
                 progress.advance()
                 printer.report(outcome)
 
-            undelivered = asyncio.run(_until_signal(start(report, progress)))
-    except asyncio.CancelledError:
+            undelivered = asyncio.run(_until_signal(start(report, progress, stop), stop))
+    except asyncio.CancelledError:  # the second signal
         raise click.Abort from None
     finally:  # also after a fault: what was delivered before it is told
         printer.close()
-    click.get_current_context().exit(1 if undelivered else 0)
+    if not (printer.total or as_json or stop.is_set()):
+        print_text("nothing to deliver")
+    click.get_current_context().exit(1 if undelivered or printer.failed or stop.is_set() else 0)
 
 
-async def _until_signal(delivery: Delivery) -> int:
+async def _until_signal(delivery: Delivery, stop: asyncio.Event) -> int:
     task = asyncio.ensure_future(delivery)
     loop = asyncio.get_running_loop()
+
+    def end() -> None:
+        if stop.is_set():
+            task.cancel()
+        stop.set()
+
     for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, task.cancel)
+        loop.add_signal_handler(number, end)
     return await task

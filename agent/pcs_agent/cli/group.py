@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from typing import Any
 
 import click
@@ -11,7 +12,8 @@ from pcs_agent.cli.keygen import keygen
 from pcs_agent.cli.outbox import dlq, outbox
 from pcs_agent.cli.run import run
 from pcs_agent.cli.verify import verify
-from pcs_agent.errors import AgentError
+from pcs_agent.errors import AgentError, OutputError
+from pcs_agent.streams import abandon, name_of, prepare_streams, print_error
 from pcs_core.errors import WalError
 
 
@@ -24,11 +26,24 @@ class RefusedInput(click.ClickException):  # as click names its own
 class AgentGroup(click.Group):
     """A group whose commands may raise the agent's errors."""
 
+    def main(self, *args: Any, **kwargs: Any) -> Any:  # noqa: ANN401  # click's signature
+        """Run the command line; what the system refuses (such as help on a full disk) ends without a traceback."""
+        prepare_streams()
+        try:
+            return super().main(*args, **kwargs)
+        except OSError as error:
+            problem = name_of(error)
+        abandon(sys.stdout)
+        print_error(f"Error: {problem}")
+        sys.exit(1)
+
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's signature
         """Run the command; turn what the agent raises on purpose into a message without a traceback."""
         failure: click.ClickException | None = None
         try:
             return super().invoke(ctx)
+        except OutputError as error:
+            failure = click.ClickException(str(error))
         except AgentError as error:
             failure = RefusedInput(str(error))
         except WalError as error:

@@ -9,7 +9,8 @@ import secrets
 import click
 
 from pcs_agent.errors import ConfigError
-from pcs_agent.events.inputs import display_name
+from pcs_agent.streams import print_text
+from pcs_agent.wording import display_name
 from pcs_core.keyfile import encode_ed25519_secret
 from pcs_core.signing import ED25519_KEY_BYTES, Ed25519SecretKey, HmacKey
 
@@ -45,17 +46,17 @@ def keygen(*, alg: str, out: str | None, pem: bool) -> None:
             raise click.UsageError("--pem: an HMAC secret has no PEM form")
         text = base64.urlsafe_b64encode(secrets.token_bytes(_HMAC_SECRET_BYTES)).rstrip(b"=")
         _write_new(path, text + b"\n")
-        click.echo(f"# {HmacKey(text).key_id}, secret in {name}; agent and backend share it:")
-        click.echo(f'PCS_SIGN_ALG=hmac\nPCS_HMAC_KEY="$(cat {name})"')
+        print_text(f"# {HmacKey(text).key_id}, secret in {name}; agent and backend share it:")
+        print_text(f'PCS_SIGN_ALG=hmac\nPCS_HMAC_KEY="$(cat {name})"')
         return
     key = Ed25519SecretKey(secrets.token_bytes(ED25519_KEY_BYTES))
     _write_new(path, encode_ed25519_secret(key) if pem else base64.b64encode(key.seed) + b"\n")
-    click.echo(f"# {key.key_id}, secret in {name}; for the agent, beside --key-file {name}:")
+    print_text(f"# {key.key_id}, secret in {name}; for the agent, beside --key-file {name}:")
     if not pem:
-        click.echo(f'# or PCS_ED25519_SECRET_B64="$(cat {name})"')
-    click.echo("PCS_SIGN_ALG=ed25519")
-    click.echo("# for the backend, beside PCS_SIGN_ALG:")
-    click.echo(f"PCS_ED25519_PUB_B64={base64.b64encode(key.public_bytes).decode('ascii')}")
+        print_text(f'# or PCS_ED25519_SECRET_B64="$(cat {name})"')
+    print_text("PCS_SIGN_ALG=ed25519")
+    print_text("# for the backend, beside PCS_SIGN_ALG:")
+    print_text(f"PCS_ED25519_PUB_B64={base64.b64encode(key.public_bytes).decode('ascii')}")
 
 
 def _write_new(path: str, data: bytes) -> None:

@@ -9,6 +9,7 @@ from typing import Any, BinaryIO, TypeVar
 
 import click
 
+from pcs_agent.cli.output import warn
 from pcs_agent.config import Config, read_environment
 from pcs_agent.events import FORMATS
 from pcs_agent.logs import configure_logs
@@ -87,6 +88,8 @@ class ColumnsType(click.ParamType[tuple[str, ...]]):
         columns = tuple(part.strip() for part in str(value).split(","))
         if not all(columns):
             self.fail("found an empty name; allowed: names or positions, comma-separated", param, ctx)
+        if len(set(columns)) < len(columns):
+            self.fail("found a column named twice; allowed: each once", param, ctx)
         return columns
 
 
@@ -137,7 +140,8 @@ def stream_options(command: F) -> F:
             click.option(
                 "--columns",
                 type=ColumnsType(),
-                help="Columns by name, or by position from 0 where there are no names.",
+                help="Columns by name, or by position from 0 where there are no names. Without it, those with a number in the "
+                "first event.",
             ),
             click.option(
                 "--allow-missing",
@@ -172,7 +176,7 @@ def read_config(key_file: str | None = None) -> Config:
     config = read_environment(key_file)
     configure_logs(config.log_level)
     for message in config.warnings:
-        click.echo(f"Warning: {message}", err=True)
+        warn(message)
     return config
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 
 import click
 
@@ -10,11 +11,20 @@ from pcs_agent import app
 from pcs_agent.build import format_time
 from pcs_agent.cli.delivery import run_delivery
 from pcs_agent.cli.options import json_option, key_file_option, read_config
-from pcs_agent.cli.output import ROWS_MAX, print_json, print_table, warn
-from pcs_agent.config import Config
-from pcs_agent.errors import InputError
-from pcs_agent.outbox import Entry, State
-from pcs_core.identity import is_pcs_id
+from pcs_agent.cli.output import ROWS_MAX, print_json, print_table, short_id, warn
+from pcs_agent.config import OUTBOX_DIR, Config
+from pcs_agent.errors import ConfigError, InputError
+from pcs_agent.outbox import Compaction, Entry, State
+from pcs_agent.streams import print_text
+from pcs_agent.wording import count_of, display_name
+from pcs_core.record import Record
+from pcs_core.redact import redact
+
+PREFIX_DIGITS_MIN = 8
+"""So many digits of a pcs_id name a dead letter."""
+
+_PREFIX = re.compile(rf"[0-9a-f]{{{PREFIX_DIGITS_MIN},64}}")
+_SECONDS = len("2026-11-21T10:20:30")
 
 
 @click.group()
@@ -37,11 +47,13 @@ def outbox() -> None:
 def list_outbox(*, as_json: bool) -> None:
     """List what waits and what was delivered within the retention.
 
+    The table shows the first twelve digits of each pcs_id, --json all of them.
+
     \b
     Example:
       pcs-agent outbox list --json
     """  # noqa: D301
-    _print_entries(_read_entries(read_config(), (State.PENDING, State.ACKED)), as_json=as_json)
+    _print_entries((State.PENDING, State.ACKED), as_json=as_json)
 
 
 @outbox.command()
@@ -61,8 +73,14 @@ def flush(*, resign: bool, key_file: str | None, as_json: bool) -> None:
       pcs-agent outbox flush --resign --key-file new.key
     """  # noqa: D301
     config = read_config(key_file)
+    config.require_endpoint()
+    if not _has_folder(config):
+        if not as_json:
+            print_text(_say_no_folder(config))
+        return
     run_delivery(
-        lambda report, _: app.flush(config, report=report, warn=warn, resign=resign), as_json=as_json
+        lambda report, _, stop: app.flush(config, report=report, warn=warn, resign=resign, stop=stop),
+        as_json=as_json,
     )
 
 
@@ -76,16 +94,33 @@ def compact(*, as_json: bool) -> None:
       OUTBOX_RETENTION_DAYS=7 pcs-agent outbox compact
     """  # noqa: D301
     config = read_config()
-    if os.path.isdir(config.outbox_dir):
+    if not _has_folder(config):
+        if not as_json:
+            print_text(_say_no_folder(config))
+            return
+        done, left = Compaction(0, 0, 0), dict.fromkeys(State, 0)
+    else:
         with app.open_outbox(config, warn) as opened:
             done = opened.compact(seal=True)
-    else:
-        done = None
-    segments, carried, freed_bytes = done or (0, 0, 0)
+            left = {state: len(opened.entries(state)) for state in State}
+    freed_bytes = max(0, done.freed_bytes)  # the new segment has a header
     if as_json:
-        print_json({"segments_removed": segments, "entries_kept": carried, "freed_bytes": freed_bytes})
+        print_json(
+            {
+                "segments_removed": done.segments,
+                "freed_bytes": freed_bytes,
+                "entries_kept": sum(left.values()),
+                "pending": left[State.PENDING],
+                "dead": left[State.DEAD],
+                "delivered": left[State.ACKED],
+            }
+        )
     else:
-        click.echo(f"removed {segments} segments, kept {carried} entries, freed {freed_bytes} bytes")
+        print_text(
+            f"removed {count_of(done.segments, 'segment')}, freed {count_of(freed_bytes, 'byte')}; still there: "
+            f"{left[State.PENDING]} pending, {count_of(left[State.DEAD], 'dead letter')}, "
+            f"{left[State.ACKED]} delivered within {config.retention_days:g} days"
+        )
 
 
 @click.group()
@@ -111,7 +146,7 @@ def list_dead(*, as_json: bool) -> None:
     Example:
       pcs-agent dlq list --json
     """  # noqa: D301
-    _print_entries(_read_entries(read_config(), (State.DEAD,)), as_json=as_json)
+    _print_entries((State.DEAD,), as_json=as_json)
 
 
 @dlq.command()
@@ -120,73 +155,108 @@ def list_dead(*, as_json: bool) -> None:
 def redrive(*, pcs_ids: tuple[str, ...], as_json: bool) -> None:
     """Put dead letters back into the outbox: all, or those named.
 
-    The next `pcs-agent run` or `pcs-agent outbox flush` delivers them.
+    The next `pcs-agent run` or `pcs-agent outbox flush` delivers them. The first digits of a PCS_ID will do, eight or
+    more, if only one dead letter begins with them.
 
     \b
     Examples:
       pcs-agent dlq redrive
-      pcs-agent dlq redrive 3f1c…e9
+      pcs-agent dlq redrive 3f1c09aa42e7
     """  # noqa: D301
-    for pcs_id in pcs_ids:
-        if not is_pcs_id(pcs_id):
+    for prefix in pcs_ids:
+        if not _PREFIX.fullmatch(prefix):
             raise InputError(
-                f"PCS_ID: found a string of length {len(pcs_id)}; allowed: 64 lower-case hex digits"
+                f"PCS_ID: found a string of length {len(prefix)}; allowed: {PREFIX_DIGITS_MIN} to 64 lower-case hex digits"
             )
     config = read_config()
-    chosen: list[Entry] = []
-    if os.path.isdir(config.outbox_dir):
+    chosen: list[dict[str, object]] = []
+    if _has_folder(config):
         with app.open_outbox(config, warn) as opened:
-            dead = opened.entries(State.DEAD)
-            chosen = [entry for entry in dead if not pcs_ids or entry.pcs_id in pcs_ids]
-            _require_found(pcs_ids, chosen)
-            opened.redrive([entry.seq for entry in chosen])
-    _require_found(pcs_ids, chosen)
-    if as_json:
-        for entry in chosen:
-            print_json(_entry_document(entry))
+            entries = _choose(opened.entries(State.DEAD), pcs_ids)
+            opened.redrive([entry.seq for entry in entries])
+            chosen = [_entry_document(entry, opened.record(entry.seq)) for entry in entries]
     else:
-        click.echo(f"{len(chosen)} dead letters are pending again; deliver them with: pcs-agent outbox flush")
-
-
-def _require_found(pcs_ids: tuple[str, ...], chosen: list[Entry]) -> None:
-    unknown = set(pcs_ids) - {entry.pcs_id for entry in chosen}
-    if unknown:
-        raise InputError(f"PCS_ID {min(unknown)}: found no such dead letter")
-
-
-def _read_entries(config: Config, states: tuple[State, ...]) -> list[Entry]:
-    if not os.path.isdir(config.outbox_dir):  # looking makes no folder
-        return []
-    with app.open_outbox(config, warn) as opened:
-        return [entry for state in states for entry in opened.entries(state)]
-
-
-def _print_entries(entries: list[Entry], *, as_json: bool) -> None:
+        _choose([], pcs_ids)
     if as_json:
-        for entry in entries:
-            print_json(_entry_document(entry))
-        return
-    if not entries:
-        click.echo("nothing")
-        return
-    rows = [
-        [
-            str(entry.seq),
-            entry.pcs_id,
-            str(entry.state),
-            str(entry.verdict),
-            format_time(entry.changed_s),
-            entry.reason,
-        ]
-        for entry in entries[-ROWS_MAX:]
-    ]
-    print_table(("seq", "pcs_id", "state", "verdict", "since", "why"), rows, total=len(entries))
+        for document in chosen:
+            print_json(document)
+    elif chosen:
+        what = "1 dead letter is" if len(chosen) == 1 else f"{len(chosen)} dead letters are"
+        print_text(f"{what} pending again; deliver with: pcs-agent outbox flush")
+    else:
+        print_text("no dead letters" if _has_folder(config) else _say_no_folder(config))
 
 
-def _entry_document(entry: Entry) -> dict[str, object]:
+def _choose(dead: list[Entry], prefixes: tuple[str, ...]) -> list[Entry]:
+    """Return the dead letters whose pcs_id begins with one of these, all if none is given.
+
+    Raises:
+        InputError: None begins so, or several do.
+    """
+    if not prefixes:
+        return dead
+    chosen: dict[int, Entry] = {}
+    for prefix in prefixes:
+        found = [entry for entry in dead if entry.pcs_id.startswith(prefix)]
+        if len(found) != 1:
+            what = f"{len(found)} dead letters that begin so" if found else "no such dead letter"
+            raise InputError(
+                f"PCS_ID {prefix}: found {what}; allowed: the beginning of one, as dlq list has it"
+            )
+        chosen[found[0].seq] = found[0]
+    return list(chosen.values())
+
+
+def _has_folder(config: Config) -> bool:
+    """Whether there is an outbox to look at; looking makes none.
+
+    Raises:
+        ConfigError: Something else is in its place.
+    """
+    if os.path.isdir(config.outbox_dir):
+        return True
+    if os.path.lexists(config.outbox_dir):
+        raise ConfigError(
+            f"{OUTBOX_DIR}: {display_name(config.outbox_dir)}: found no folder; allowed: a folder"
+        )
+    return False
+
+
+def _say_no_folder(config: Config) -> str:
+    return f"nothing in {display_name(config.outbox_dir)} (no such folder)"
+
+
+def _print_entries(states: tuple[State, ...], *, as_json: bool) -> None:
+    config = read_config()
+    if not _has_folder(config):
+        if not as_json:
+            print_text(_say_no_folder(config))
+        return
+    with app.open_outbox(config, warn) as opened:
+        entries = [entry for state in states for entry in opened.entries(state)]
+        if as_json:
+            for entry in entries:
+                print_json(_entry_document(entry, opened.record(entry.seq)))
+            return
+        rows = [_entry_cells(entry, opened.record(entry.seq)) for entry in entries[-ROWS_MAX:]]
+    if rows:
+        print_table(("seq", "pcs_id", "shard", "epoch", "state", "since", "why"), rows, total=len(entries))
+    else:
+        print_text(f"nothing in {display_name(config.outbox_dir)}")
+
+
+def _entry_cells(entry: Entry, record: Record | None) -> list[str]:
+    shard, epoch = ("?", "?") if record is None else (redact(record.shard_id), str(record.epoch))
+    since = format_time(entry.changed_s)[:_SECONDS]
+    return [str(entry.seq), short_id(entry.pcs_id), shard, epoch, str(entry.verdict), since, entry.reason]
+
+
+def _entry_document(entry: Entry, record: Record | None) -> dict[str, object]:
     return {
         "seq": entry.seq,
         "pcs_id": entry.pcs_id,
+        "shard_id": None if record is None else redact(record.shard_id),
+        "epoch": None if record is None else record.epoch,
         "state": str(entry.state),
         "verdict": str(entry.verdict),
         "appended": format_time(entry.time_s),

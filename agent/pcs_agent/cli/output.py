@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import sys
 from collections import Counter, deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Self
 
-import click
 import orjson
 from rich.console import Console
 from rich.progress import (
@@ -24,12 +23,15 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
+from pcs_agent.errors import OutputError
 from pcs_agent.outbox import Verdict
 from pcs_agent.pipeline import Outcome
+from pcs_agent.streams import print_error, print_text
 
 ROWS_MAX = 200
 """Rows of a table; of a longer list the last are shown, and how many there were."""
 
+_ID_DIGITS = 12
 _WIDTH_WITHOUT_TERMINAL = 200
 _STYLES = {
     Verdict.ACCEPTED: "green",
@@ -40,19 +42,19 @@ _STYLES = {
 
 
 def print_json(document: object) -> None:
-    """Print one line of JSON on standard output, at once."""
-    click.echo(orjson.dumps(document).decode("utf-8"))
+    """Print one line of JSON, as `print_text` does."""
+    print_text(orjson.dumps(document).decode("utf-8"))
 
 
 def warn(message: str) -> None:
-    """Print a warning on standard error."""
-    click.echo(f"Warning: {message}", err=True)
+    """Print a warning on standard error, if that takes it."""
+    print_error(f"Warning: {message}")
 
 
 def print_table(
     headings: Sequence[str], rows: Sequence[Sequence[str | Text]], *, total: int | None = None
 ) -> None:
-    """Print a table on standard output.
+    """Print a table, as `print_text` does.
 
     Args:
         headings: One per column.
@@ -65,42 +67,64 @@ def print_table(
     )
     table = Table(box=None, pad_edge=False)
     for heading in headings:
-        table.add_column(heading, overflow="fold")
+        table.add_column(heading, overflow="fold", no_wrap=heading == "pcs_id")
     for row in rows:
         table.add_row(*(cell if isinstance(cell, Text) else Text(cell) for cell in row))
-    console.print(table)
-    if total is not None and total > len(rows):
-        console.print(Text(f"… the last {len(rows)} of {total}"))
+    with console.capture() as captured:  # rich would end the process at a closed pipe
+        console.print(table)
+        if total is not None and total > len(rows):
+            console.print(Text(f"… the last {len(rows)} of {total}"))
+    print_text(captured.get().removesuffix("\n"))
+
+
+def short_id(pcs_id: str) -> str:
+    """Return as much of a pcs_id as a table shows."""
+    return pcs_id[:_ID_DIGITS]
 
 
 class OutcomePrinter:
-    """Prints what becomes of records: JSON at once, or a table in the end."""
+    """Prints what becomes of records: JSON at once, or a table in the end.
+
+    Attributes:
+        total: How many outcomes were told.
+        failed: Whether standard output took nothing more. That is told once; records go on being taken.
+    """
 
     def __init__(self, *, as_json: bool) -> None:
         """Choose the form."""
         self._as_json = as_json
         self._rows: deque[Outcome] = deque(maxlen=ROWS_MAX)
-        self._total = 0
+        self.total = 0
+        self.failed = False
 
     def report(self, outcome: Outcome) -> None:
         """Take one outcome."""
-        self._total += 1
-        if self._as_json:
-            print_json(outcome_document(outcome))
-        else:
+        self.total += 1
+        if not self._as_json:
             self._rows.append(outcome)
+        elif not self.failed:
+            self._guard(lambda: print_json(outcome_document(outcome)))
 
     def close(self) -> None:
         """Print the table, if that is the form."""
-        if self._as_json or not self._total:
-            return
+        if not self._as_json and self.total:
+            self._guard(self._print_table)
+
+    def _guard(self, output: Callable[[], None]) -> None:
+        try:
+            output()
+        except OutputError as error:
+            self.failed = True
+            warn(f"{error}; what becomes of the other records is not shown, and pcs-agent outbox list tells")
+
+    def _print_table(self) -> None:
         headings = ("epoch", "events", "D̂", "coh★", "r", "regime", "budget", "verdict", "pcs_id")
         rows = sorted(self._rows, key=lambda outcome: -1 if outcome.record is None else outcome.record.epoch)
-        print_table(headings, [_outcome_cells(outcome) for outcome in rows], total=self._total)
+        print_table(headings, [_outcome_cells(outcome) for outcome in rows], total=self.total)
         # Below the table, because they are long and mostly the same.
         for (verdict, why), count in Counter((row.verdict, _why(row)) for row in rows).items():
             if why:
-                click.echo(f"{verdict} ({count}): {why}")
+                print_text(f"{verdict} ({count}): {why}")
 
 
 def outcome_document(outcome: Outcome) -> dict[str, object]:
@@ -137,7 +161,7 @@ def _outcome_cells(outcome: Outcome) -> list[str | Text]:
     events = "earlier" if outcome.events is None else str(outcome.events)
     verdict = Text(str(outcome.verdict), style=_STYLES[outcome.verdict])
     if record is None:
-        return ["?", events, "", "", "", "", "", verdict, outcome.pcs_id[:12]]
+        return ["?", events, "", "", "", "", "", verdict, short_id(outcome.pcs_id)]
     return [
         str(record.epoch),
         events,
@@ -147,7 +171,7 @@ def _outcome_cells(outcome: Outcome) -> list[str | Text]:
         record.regime,
         f"{record.budget:.3f}",
         verdict,
-        outcome.pcs_id[:12],
+        short_id(outcome.pcs_id),
     ]
 
 

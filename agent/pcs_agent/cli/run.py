@@ -42,10 +42,14 @@ def run(*, key_file: str | None, deadline_s: float | None, as_json: bool, **valu
     INPUT is a file (.csv, .jsonl, .ndjson, .npy, .parquet) or - for standard input. Rows are events, numeric columns are
     coordinates; several inputs are one stream in order. What an earlier run left in the outbox is delivered first.
 
+    The first event decides the columns of CSV and JSON Lines: those with a number are taken, those with text are left
+    out and named in a warning, and an empty, null or n/a cell there is refused; --columns chooses others.
+
     \b
     Exit codes:
       0  all delivered (accepted or escalated)
-      1  something became a dead letter or is still pending in the outbox, or a signal (Ctrl-C, SIGTERM) ended it
+      1  something became a dead letter or is still pending in the outbox, or a signal (Ctrl-C, SIGTERM) ended it:
+         what waits stays in the outbox
       2  usage, input or configuration
 
     \b
@@ -59,8 +63,8 @@ def run(*, key_file: str | None, deadline_s: float | None, as_json: bool, **valu
     if deadline_s is not None:
         config = config.with_deadline(deadline_s)
     run_delivery(
-        lambda report, progress: app.run_stream(
-            config, request, standard_input, report=report, warn=warn, announce=progress.expect
+        lambda report, progress, stop: app.run_stream(
+            config, request, standard_input, report=report, warn=warn, announce=progress.expect, stop=stop
         ),
         as_json=as_json,
     )

@@ -10,8 +10,9 @@ from pcs_agent.cli.options import json_option, key_file_option, read_config, sta
 from pcs_agent.cli.output import print_json, print_table
 from pcs_agent.errors import InputError
 from pcs_agent.events import STANDARD_INPUT
-from pcs_agent.events.inputs import display_name
+from pcs_agent.streams import print_text
 from pcs_agent.verification import RECORD_BYTES_MAX, Finding, check_record
+from pcs_agent.wording import display_name
 
 _MARKS = {True: ("ok", "green"), False: ("FAILED", "red"), None: ("-", "yellow")}
 
@@ -66,5 +67,5 @@ def _print(finding: Finding) -> None:
     print_table(("check", "result", "detail"), rows)
     if finding.recomputed is not None:
         own = finding.recomputed
-        click.echo(f"recomputed: D_hat {own.d_hat}, regime {own.regime}, budget {own.budget}")
-    click.echo("verified" if finding.ok else "not verified")
+        print_text(f"recomputed: D_hat {own.d_hat}, regime {own.regime}, budget {own.budget}")
+    print_text("verified" if finding.ok else "not verified")

@@ -24,7 +24,9 @@ import structlog
 from pcs_agent.deliver.dispatch import Dispatcher
 from pcs_agent.deliver.policy import (
     REFUSALS_MAX,
+    WARNING_INTERVAL_S,
     Meaning,
+    advise,
     classify,
     next_delay,
     parse_retry_after,
@@ -76,10 +78,16 @@ class _Progress:
     first_s: float = 0.0
     refusals: int = 0
     taken_before: int = 0
+    failure: str = ""
 
 
 class Courier:
-    """Delivers what is added until it is told that no more comes, and everything is settled or paused."""
+    """Delivers what is added until it is told that no more comes, and everything is settled or paused.
+
+    Attributes:
+        paused: Why delivery pauses, `None` while it does not.
+        advice: What to look at then.
+    """
 
     def __init__(
         self,
@@ -92,6 +100,7 @@ class Courier:
         random: Callable[[], float],
         deadline_s: float,
         settled: Callable[[Settlement], None],
+        warn: Callable[[str], None] = lambda _: None,
     ) -> None:
         """Take the collaborators.
 
@@ -104,6 +113,7 @@ class Courier:
             random: Uniform in [0, 1).
             deadline_s: From a record's first attempt in this process.
             settled: Told of every settlement, after it is on disk.
+            warn: Told what the user should know.
         """
         self._outbox = outbox
         self._dispatcher = dispatcher
@@ -113,18 +123,21 @@ class Courier:
         self._random = random
         self._deadline_s = deadline_s
         self._settled = settled
+        self._warn = warn
         self._queue: list[tuple[float, int]] = []
         self._known: set[int] = set()
         self._held: list[int] = []
         self._probe: int | None = None
         self._progress: dict[int, _Progress] = {}
         self._not_before_s = float("-inf")
+        self._warned_s = float("-inf")
         self._refusals = 0
         self._taken = 0
         self._complete = False
         self._stopped = False
         self._changed = asyncio.Event()
         self.paused: str | None = None
+        self.advice = ""
 
     def add(self, seq: int) -> None:
         """Deliver this pending record; one that is on its way already is not added twice."""
@@ -150,6 +163,18 @@ class Courier:
         self._queue.clear()
         self._probe = None
         self.finish()
+
+    def attempts(self, seq: int) -> int:
+        """Return how often this process has tried a record that is not settled."""
+        return self._progress[seq].attempts if seq in self._progress else 0
+
+    def why_pending(self, seq: int) -> str:
+        """Return why a record that is not settled is not, for people."""
+        if self.paused is not None:
+            return f"delivery paused: {self.paused}"
+        if seq not in self._progress:
+            return "not sent yet"
+        return f"last attempt: {self._progress[seq].failure or 'no answer yet'}"
 
     async def run(self) -> None:
         """Deliver until told to finish and nothing is left to try.
@@ -217,10 +242,11 @@ class Courier:
         if progress.attempts == 0:
             progress.first_s = self._monotonic()
         progress.attempts += 1
+        progress.failure = ""
         try:
             answer = await self._dispatcher.send(record, progress.attempts)
         except TransportError as error:
-            await self._retry(seq, record, f"network error: {error}", None)
+            await self._retry(seq, record, str(error), None)
             return
         await self._settle(seq, record, answer)
 
@@ -265,6 +291,7 @@ class Courier:
 
     async def _retry(self, seq: int, record: Record, what: str, retry_after_s: float | None) -> None:
         progress = self._progress[seq]
+        progress.failure = what
         now_s = self._monotonic()
         delay_s = next_delay(progress.attempts, self._random())
         if retry_after_s is not None:
@@ -276,12 +303,23 @@ class Courier:
         _log.info(
             "retry", pcs_id=record.pcs_id, why=what, attempt=progress.attempts, delay_s=round(delay_s, 3)
         )
+        self._tell_failure(now_s, what)
         self._push(seq, now_s + delay_s)
+
+    def _tell_failure(self, now_s: float, what: str) -> None:
+        if now_s - self._warned_s < WARNING_INTERVAL_S:
+            return
+        self._warned_s = now_s
+        self._warn(
+            f"not delivered: {what}. Each record is tried again for up to {self._deadline_s:g} s and stays in the "
+            f"outbox; now waiting: {len(self._known)}"
+        )
 
     async def _note_refusal(self, seq: int, record: Record, status: int) -> None:
         progress = self._progress[seq]
         self._refusals += 1
         progress.refusals += 1
+        progress.failure = f"status {status}"
         if progress.refusals == 1:
             progress.taken_before = self._taken
         elif progress.refusals >= REFUSALS_MAX and self._taken > progress.taken_before:
@@ -307,10 +345,11 @@ class Courier:
 
     def _pause(self, status: int) -> None:
         if self.paused is None:
+            self.advice = advise(status)
             self.paused = f"status {status}, {self._refusals} times in a row"
             self._held += [seq for _, seq in self._queue]
             self._queue.clear()
-            _log.error("paused", status=status, refusals=self._refusals, pending=len(self._held) + 1)
+            _log.error("paused", status=status, refusals=self._refusals, pending=len(self._known))
 
     def _resume(self) -> None:
         self.paused = None

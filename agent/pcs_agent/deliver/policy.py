@@ -20,6 +20,9 @@ BACKOFF_S_MAX = 30.0
 RETRY_AFTER_S_MAX = 300.0
 """A backend that asks for a longer wait gets this one."""
 
+WARNING_INTERVAL_S = 60.0
+"""Failures that are retried are told of at most so often."""
+
 REFUSALS_MAX = 3
 """So many refusals of one kind pause delivery, or, where others were taken meanwhile, make a dead letter."""
 
@@ -63,7 +66,7 @@ def read_receipt(answer: Answer, pcs_id: str) -> Receipt | None:
         return None
     try:
         receipt = msgspec.json.decode(answer.body, type=Receipt)
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):  # not JSON, not a receipt, not UTF-8, or nested without end
         return None
     return receipt if receipt.pcs_id == pcs_id else None
 
@@ -94,6 +97,20 @@ def classify(status: int) -> Meaning:
     if status in _TRANSIENT or status >= 500 or status < 300:  # another 2xx is some proxy's
         return Meaning.RETRY
     return Meaning.MISDIRECTED
+
+
+def advise(status: int) -> str:
+    """Return what to look at when answers with this status pause delivery.
+
+    >>> advise(404).partition(":")[0]
+    'check ENDPOINT'
+    """
+    if classify(status) is Meaning.REFUSED:
+        return (
+            "check the key: the backend takes none that signed these records. After a change of PCS_SIGN_ALG or its "
+            "key here: pcs-agent outbox flush --resign"
+        )
+    return "check ENDPOINT: no PCS backend takes records there. After a change: pcs-agent outbox flush"
 
 
 def next_delay(attempt: int, random: float) -> float:

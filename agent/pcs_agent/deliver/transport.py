@@ -6,6 +6,8 @@ a bound, and neither URL, nor header, nor body of an error reaches a message: th
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import NamedTuple, Protocol
@@ -61,7 +63,7 @@ class HttpTransport:
 
     async def post(self, body: bytes) -> Answer:
         """As `Transport.post`."""
-        failure = ""
+        failure: Exception
         try:
             async with self._session.post(self._endpoint, data=body, allow_redirects=False) as response:
                 head = await _read_up_to(response.content, ANSWER_BYTES_MAX + 1)
@@ -74,8 +76,8 @@ class HttpTransport:
                     conflict=response.headers.get("PCS-Conflict", "").lower() == "true",
                 )
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
-            failure = type(error).__name__
-        raise TransportError(failure)
+            failure = error
+        raise TransportError(describe_failure(failure))
 
 
 @asynccontextmanager
@@ -100,6 +102,47 @@ async def open_transport(endpoint: str, *, connections_max: int) -> AsyncIterato
     )
     async with session:
         yield HttpTransport(session, endpoint)
+
+
+def describe_failure(error: Exception) -> str:
+    """Return why no answer came, for people; nothing of the error's own text, which may hold the URL.
+
+    >>> describe_failure(ConnectionRefusedError(111, "…"))
+    'connection refused'
+    """
+    match error:
+        case aiohttp.ClientConnectorCertificateError():
+            return "certificate not trusted"
+        case aiohttp.ClientSSLError():
+            return "no TLS connection"
+        case aiohttp.ClientConnectorDNSError():
+            return "name not found"
+        case aiohttp.ConnectionTimeoutError():
+            return f"no connection within {CONNECT_TIMEOUT_S:g} s"
+        case TimeoutError():
+            return f"no answer within {TOTAL_TIMEOUT_S:g} s"
+        case aiohttp.ServerDisconnectedError():
+            return "connection closed"
+        case aiohttp.ClientPayloadError():
+            return "connection closed in the middle of the answer"
+        case aiohttp.ClientResponseError():
+            return "an answer that is not HTTP"
+        case OSError(errno=number) if number in _ERRORS:
+            return _ERRORS[number]
+        case OSError(errno=number) if number:
+            return os.strerror(number).lower()
+        case aiohttp.ClientConnectorError():
+            return "no connection"
+        case _:
+            return type(error).__name__
+
+
+_ERRORS = {
+    errno.ECONNREFUSED: "connection refused",
+    errno.ECONNRESET: "connection closed",
+    errno.ECONNABORTED: "connection closed",
+    errno.EPIPE: "connection closed",
+}
 
 
 async def _read_up_to(stream: aiohttp.StreamReader, bytes_max: int) -> bytes:

@@ -1,7 +1,7 @@
 """JSON Lines: one object or one array of numbers a line, UTF-8.
 
-The columns are the numeric fields of the first object in its own order, or all positions of the first array; `--columns`
-chooses others. Booleans are no numbers. Later objects may have more fields, never fewer of these. Blank lines are skipped.
+The columns are the numeric fields of the first object in its own order, as `pcs_agent.events.columns` has it, or all
+positions of the first array; `--columns` chooses others. Booleans are no numbers. Later objects may have more fields, never fewer of these. Blank lines are skipped.
 """
 
 from __future__ import annotations
@@ -14,22 +14,25 @@ import numpy as np
 import orjson
 
 from pcs_agent.errors import InputError
+from pcs_agent.events.columns import LeftOutColumns, label, says_no_value, undecided
 from pcs_agent.events.source import Batch, batch_rows, describe_cell, kind_of, require_columns
 from pcs_agent.events.text_lines import iter_lines
-from pcs_core.redact import redact
 from pcs_core.typed import describe
 
-_LABEL_CHARACTERS_MAX = 64
+_KINDS = {str: "text", bool: "boolean", list: "list", dict: "object"}
 
 
 class JsonLinesSource:
     """Events of a JSON Lines file or stream."""
 
-    def __init__(self, name: str, file: BinaryIO, columns: Sequence[str] | None) -> None:
+    def __init__(
+        self, name: str, file: BinaryIO, columns: Sequence[str] | None, left_out: LeftOutColumns
+    ) -> None:
         """Take the open file; arguments as of `CsvSource`."""
         self.name = name
         self._file = file
         self._columns = columns
+        self._left_out = left_out
 
     def count(self) -> int | None:
         """Not known before reading."""
@@ -74,11 +77,11 @@ class JsonLinesSource:
     def _lay_out(self, number: int, document: object) -> tuple[list[str], int | None]:
         """Return the columns, and the length of every row where rows are arrays."""
         if isinstance(document, dict):
-            keys = list(self._columns or (key for key, value in document.items() if _is_number(value)))
+            keys = list(self._columns or self._find_numbers(number, document))
             for key in keys:
                 if key not in document:
                     raise InputError(
-                        f"{self.name}: column {_label(key)}: found no such field in row {number}; "
+                        f"{self.name}: column {label(key)}: found no such field in row {number}; "
                         "allowed: fields of the first object"
                     )
             width = None
@@ -88,7 +91,7 @@ class JsonLinesSource:
             for key in keys:
                 if not (key.isascii() and key.isdigit() and int(key) < width):
                     raise InputError(
-                        f"{self.name}: column {_label(key)}: found no such column; "
+                        f"{self.name}: column {label(key)}: found no such column; "
                         f"allowed: positions from 0 to {width - 1}"
                     )
         else:
@@ -98,6 +101,18 @@ class JsonLinesSource:
         require_columns(self.name, len(keys))
         return keys, width
 
+    def _find_numbers(self, number: int, document: dict[str, object]) -> list[str]:
+        others = []
+        for key, value in document.items():
+            if _is_number(value):
+                continue
+            if value is None or (isinstance(value, str) and says_no_value(value)):
+                found = "null" if value is None else "a string without a value"
+                raise undecided(self.name, number, key, found)
+            others.append((key, _KINDS[type(value)]))
+        self._left_out.note(self.name, others)
+        return [key for key, value in document.items() if _is_number(value)]
+
     def _take(self, number: int, document: object, keys: list[str], width: int | None) -> list[object]:
         if width is None:
             if not isinstance(document, dict):
@@ -106,7 +121,7 @@ class JsonLinesSource:
                 return [document[key] for key in keys]
             except KeyError:
                 missing = next(key for key in keys if key not in document)
-            raise InputError(describe_cell(self.name, number, _label(missing), "nothing"))
+            raise InputError(describe_cell(self.name, number, label(missing), "nothing"))
         if not isinstance(document, list) or len(document) != width:
             raise InputError(
                 f"{self.name}: row {number}: found {describe(document)}; allowed: a list of length {width}"
@@ -129,19 +144,15 @@ class JsonLinesSource:
         for number, row in zip(numbers, rows, strict=True):
             for key, value in zip(keys, row, strict=True):
                 if not _is_number(value):
-                    return InputError(describe_cell(self.name, number, _label(key), describe(value)))
+                    return InputError(describe_cell(self.name, number, label(key), describe(value)))
                 try:
                     as_float = float(cast("float", value))
                 except OverflowError:
                     as_float = float("inf")
                 if not np.isfinite(as_float):
-                    return InputError(describe_cell(self.name, number, _label(key), kind_of(as_float)))
+                    return InputError(describe_cell(self.name, number, label(key), kind_of(as_float)))
         return InputError(f"{self.name}: row {numbers[0]} and after: found values that are not numbers")
 
 
 def _is_number(value: object) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
-
-
-def _label(key: str) -> str:
-    return repr(redact(key[:_LABEL_CHARACTERS_MAX]))

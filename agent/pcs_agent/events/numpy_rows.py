@@ -6,6 +6,7 @@ A file is mapped into memory, a stream read batch by batch. One axis means one c
 from __future__ import annotations
 
 import math
+import tokenize
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
 
@@ -13,14 +14,25 @@ import numpy as np
 import numpy.typing as npt
 
 from pcs_agent.errors import InputError
+from pcs_agent.events.columns import label
 from pcs_agent.events.source import Batch, batch_rows, require_columns, require_finite
-from pcs_core.redact import redact
 
 FORTRAN_STREAM_BYTES_MAX = 400_000_000
 """An array stored by columns must be read whole from a stream before its first row is known."""
 
-_LABEL_CHARACTERS_MAX = 64
 _NUMBER_KINDS = "iuf"
+# The header is a Python literal, and numpy reads it with Python's own parser.
+_HEADER_FAULTS = (
+    ValueError,
+    KeyError,
+    OSError,
+    SyntaxError,
+    TypeError,
+    EOFError,
+    MemoryError,
+    RecursionError,
+    tokenize.TokenError,
+)
 
 
 class _Header(NamedTuple):
@@ -128,7 +140,7 @@ def _read_header(name: str, file: BinaryIO) -> _Header:
             (2, 0): np.lib.format.read_array_header_2_0,
         }[version]
         header = _Header(*read(file))
-    except (ValueError, KeyError, OSError, SyntaxError, TypeError, EOFError):
+    except _HEADER_FAULTS:
         header = None
     if header is None:
         raise InputError(
@@ -147,6 +159,6 @@ def _choose(name: str, columns: Sequence[str] | None, width: int) -> list[int]:
     for column in columns:
         if not (column.isascii() and column.isdigit() and int(column) < width):
             raise InputError(
-                f"{name}: column {redact(column[:_LABEL_CHARACTERS_MAX])!r}: found no such column; allowed: positions from 0 to {width - 1}"
+                f"{name}: column {label(column)}: found no such column; allowed: positions from 0 to {width - 1}"
             )
     return [int(column) for column in columns]

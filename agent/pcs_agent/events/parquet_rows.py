@@ -13,25 +13,32 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from pcs_agent.errors import InputError
+from pcs_agent.events.columns import LABEL_CHARACTERS_MAX, LeftOutColumns, label
 from pcs_agent.events.source import Batch, batch_rows, describe_cell, require_columns, require_finite
-from pcs_core.redact import redact
 
 STREAM_BYTES_MAX = 1 << 30
 """Largest Parquet document taken from a stream."""
-
-_LABEL_CHARACTERS_MAX = 64
 
 
 class ParquetSource:
     """Events of a Parquet file or stream."""
 
-    def __init__(self, name: str, file: BinaryIO, columns: Sequence[str] | None, *, is_stream: bool) -> None:
+    def __init__(
+        self,
+        name: str,
+        file: BinaryIO,
+        columns: Sequence[str] | None,
+        left_out: LeftOutColumns,
+        *,
+        is_stream: bool,
+    ) -> None:
         """Read the footer.
 
         Args:
             name: Redacted name for messages.
             file: Binary; the caller closes it.
             columns: Chosen names; `None` for all numeric columns.
+            left_out: Told of the others.
             is_stream: Whether the file cannot be sought and must be read whole.
 
         Raises:
@@ -54,6 +61,8 @@ class ParquetSource:
             raise InputError(f"{name}: found no Parquet document")
         self._columns = self._choose(columns)
         require_columns(name, len(self._columns))
+        if columns is None:
+            left_out.note(name, self._find_others())
 
     def count(self) -> int | None:
         """The footer tells."""
@@ -62,7 +71,7 @@ class ParquetSource:
     def batches(self, rows_max: int) -> Iterator[Batch]:
         """As `EventSource.batches`."""
         first_row = 1
-        labels = [_label(column) for column in self._columns]
+        labels = [label(column) for column in self._columns]
         batches = self._parquet.iter_batches(
             batch_size=batch_rows(len(self._columns), rows_max), columns=self._columns
         )
@@ -91,6 +100,13 @@ class ParquetSource:
         floats: Batch = values.cast(self._pyarrow.float64(), safe=False).to_numpy(zero_copy_only=False)
         return floats
 
+    def _find_others(self) -> list[tuple[str, str]]:
+        return [
+            (field.name, str(field.type)[:LABEL_CHARACTERS_MAX])
+            for field in self._parquet.schema_arrow
+            if field.name not in self._columns
+        ]
+
     def _choose(self, columns: Sequence[str] | None) -> list[str]:
         types = self._pyarrow.types
         schema = self._parquet.schema_arrow
@@ -105,7 +121,7 @@ class ParquetSource:
             if column not in numeric:
                 found = "a column that is not numeric" if column in schema.names else "no such column"
                 raise InputError(
-                    f"{self.name}: column {_label(column)}: found {found}; allowed: numeric columns"
+                    f"{self.name}: column {label(column)}: found {found}; allowed: numeric columns"
                 )
         return list(columns)
 
@@ -119,7 +135,3 @@ def _import_pyarrow(name: str) -> tuple[Any, Any]:
     else:
         return pa, parquet
     raise InputError(f"{name}: reading Parquet needs pyarrow, which is not installed")
-
-
-def _label(column: str) -> str:
-    return repr(redact(column[:_LABEL_CHARACTERS_MAX]))

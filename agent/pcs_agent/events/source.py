@@ -51,14 +51,19 @@ def batch_rows(columns: int, rows_max: int) -> int:
     return max(1, min(rows_max, BATCH_VALUES_MAX // columns))
 
 
-def require_columns(name: str, columns: int) -> None:
+def require_columns(name: str, columns: int, hint: str = "") -> None:
     """Check the number of columns.
+
+    Args:
+        name: The source's name.
+        columns: How many there are.
+        hint: The message's end if there is none.
 
     Raises:
         InputError: There is none, or more than 4096.
     """
     if not 1 <= columns <= DIMENSIONS_MAX:
-        raise InputError(f"{name}: found {columns} numeric columns; allowed: 1 to {DIMENSIONS_MAX}")
+        raise InputError(f"{name}: found {columns} numeric columns; allowed: 1 to {DIMENSIONS_MAX}{hint}")
 
 
 def require_finite(name: str, batch: Batch, first_row: int, columns: Sequence[str]) -> None:

@@ -72,7 +72,7 @@ class Index:
                     self.note_redrive(msgspec.json.decode(frame.envelope, type=RedriveEnvelope))
                 case _:
                     self.unreadable_frames += 1
-        except msgspec.DecodeError:
+        except (ValueError, RecursionError):  # whatever bytes can make msgspec raise
             self.unreadable_frames += 1
 
     def note_entry(self, envelope: EntryEnvelope, position: Position) -> Entry:

@@ -34,9 +34,10 @@ from pcs_agent.outbox.entry import (
     Verdict,
 )
 from pcs_agent.outbox.index import Index
+from pcs_core.errors import MalformedError, WalError
 from pcs_core.identity import PcsId
 from pcs_core.ports import RandomBytes, WallClock
-from pcs_core.record import Record, encode_record
+from pcs_core.record import Record, decode_record, encode_record
 from pcs_core.wal import Damage, Files, NewFrame, Position, Wal
 
 T = TypeVar("T")
@@ -100,8 +101,9 @@ class Outbox:
         self._index.forget_expired(self._clock() - self._retention_s)
 
     def close(self) -> None:
-        """Give the folder back."""
-        self._wal.close()
+        """Give the folder back, when no other thread is in the middle of a change; later changes are refused."""
+        with self._guard:
+            self._wal.close()
 
     @property
     def damages(self) -> list[Damage]:
@@ -168,6 +170,13 @@ class Outbox:
         """
         with self._guard:  # so that no compaction moves it meanwhile
             return self._wal.read(self._index[seq].position).payload
+
+    def record(self, seq: int) -> Record | None:
+        """Return a record as appended, `None` if its bytes are damaged."""
+        try:
+            return decode_record(self.read(seq))
+        except (WalError, MalformedError):
+            return None
 
     def ack(self, seq: int, verdict: Verdict) -> None:
         """Note the backend's answer. On return it is on disk."""

@@ -98,6 +98,28 @@ def test_a_fault_in_the_middle_keeps_the_windows_before(agent: Any, threaded_bac
     assert "row 6, column 'x': found text of length 3" in result.stderr
 
 
+@pytest.mark.parametrize("command", ["run", "flush"])
+def test_a_record_lost_to_damage_is_not_taken_for_delivered(
+    agent: Any, events_csv: str, threaded_backend: Any, command: str
+) -> None:
+    arguments = ("outbox", "flush") if command == "flush" else ("run", agent.write("b.csv", "x\n1\n"), *RUN)
+    down = {"ENDPOINT": "http://127.0.0.1:9/x", "LOG_LEVEL": "critical", "DELIVERY_DEADLINE_S": "0.001"}
+    agent("run", events_csv, *RUN, "--window", "2", **down)
+    agent("dlq", "redrive")
+    (segment,) = (agent.folder / "outbox").glob("*.wal")
+    data = bytearray(segment.read_bytes())
+    data[200] ^= 0xFF  # in the first entry
+    segment.write_bytes(data)
+    result = agent(*arguments, "--json", ENDPOINT=threaded_backend.endpoint)
+    assert result.exit_code == 1
+    assert {line["verdict"] for line in lines(result)} == {"accepted"}
+    assert "the same command over the same input makes it again" in result.stderr
+    agent("run", events_csv, *RUN, "--window", "2", ENDPOINT=threaded_backend.endpoint)
+    assert sorted(set(threaded_backend.epochs())) == [7, 8, 9, 10, 11]
+    agent("outbox", "compact", OUTBOX_RETENTION_DAYS="0")
+    assert agent("outbox", "flush", ENDPOINT=threaded_backend.endpoint).exit_code == 0
+
+
 @pytest.mark.parametrize(
     ("content", "code", "events"),
     [(None, "input_missing", 0), ("x\n", "input_empty", 0), ("x\n5\n", "too_few_events", 1)],
@@ -112,14 +134,15 @@ def test_degraded_records_say_so(
     (line,) = lines(result)
     assert (line["events"], line["degraded"], line["fallbacks"][0]) == (events, True, code)
     assert (line["D_hat"], line["coh_star"], line["verdict"]) == (0.0, 0.0, "escalated")
-    assert f"Warning: epoch 7: {events} events, degraded: {code}" in result.stderr
+    counted = "1 event" if events == 1 else f"{events} events"
+    assert f"Warning: epoch 7: {counted}, degraded: {code}" in result.stderr
 
 
 def test_one_event_is_built_without_any_option(agent: Any) -> None:
     result = agent("build", agent.write("a.csv", "x\n5\n"), *RUN)
     assert result.exit_code == 0
     assert json.loads(result.stdout)["ft"]["fallbacks"] == ["too_few_events", "r_clamped"]
-    assert "Warning" in result.stderr
+    assert "Warning: epoch 7: 1 event, degraded: too_few_events, r_clamped" in result.stderr
 
 
 def test_build_touches_no_outbox_and_the_options_count(agent: Any, events_csv: str) -> None:

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -90,19 +91,92 @@ def test_an_unknown_option_and_a_missing_key_leave_no_traceback(tmp_path: Path) 
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_while_standard_input_is_silent_ends_the_process(
+def test_a_signal_while_standard_input_is_silent_ends_the_run_and_tells_what_waits(
     tmp_path: Path, threaded_backend: Any, number: signal.Signals
 ) -> None:
-    arguments = ("run", "-", "--shard-id", "a", "--epoch", "0", "--window", "2")
-    line, environment = command(tmp_path, threaded_backend.endpoint, *arguments)
-    with subprocess.Popen(
-        line, env=environment, cwd=tmp_path, stdin=subprocess.PIPE, stderr=subprocess.PIPE
-    ) as process:
-        assert process.stdin is not None
-        assert process.stderr is not None
+    threaded_backend.answer = lambda document: 200 if document["epoch"] == 0 else None
+    arguments = ("run", "-", "--shard-id", "a", "--epoch", "0", "--window", "2", "--json")
+    with start(tmp_path, threaded_backend.endpoint, *arguments) as process:
         process.stdin.write(b"x\n1\n2\n3\n")
+        process.stdin.flush()
+        (delivered,) = lines(process.stdout.readline())
+        threaded_backend.arrived.clear()
+        process.stdin.write(b"4\n5\n")
         process.stdin.flush()
         assert threaded_backend.arrived.wait(TIMEOUT_S)
         process.send_signal(number)
         assert process.wait(TIMEOUT_S) == 1
-        assert process.stderr.read().endswith(b"Aborted!\n")
+        (waiting,) = lines(process.stdout.read())
+        printed = process.stderr.read()
+    assert (delivered["epoch"], delivered["verdict"]) == (0, "accepted")
+    assert (waiting["epoch"], waiting["events"], waiting["verdict"], waiting["attempts"]) == (
+        1,
+        2,
+        "pending",
+        1,
+    )
+    assert waiting["reason"] == "last attempt: no answer yet"
+    assert printed == (
+        b"Warning: interrupted; 1 record waits in the outbox; deliver with: pcs-agent outbox flush\n"
+    )
+
+
+def test_a_signal_leaves_the_table_of_what_was_delivered_and_what_waits(
+    tmp_path: Path, threaded_backend: Any
+) -> None:
+    threaded_backend.answer = lambda _: None
+    (tmp_path / "a.csv").write_text("x\n" + "1\n" * 6, encoding="utf-8")
+    arguments = ("run", "a.csv", "--shard-id", "a", "--epoch", "7", "--window", "2")
+    with start(tmp_path, threaded_backend.endpoint, *arguments) as process:
+        while len(threaded_backend.received) < 3:
+            threaded_backend.arrived.wait(TIMEOUT_S)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == 1
+        table = process.stdout.read().decode().splitlines()
+        assert b"interrupted; 3 records wait" in process.stderr.read()
+    assert [(row.split()[0], row.split()[7]) for row in table[1:4]] == [
+        ("7", "pending"),
+        ("8", "pending"),
+        ("9", "pending"),
+    ]
+    assert table[4:] == ["pending (3): last attempt: no answer yet"]
+    threaded_backend.release.set()
+    threaded_backend.answer = lambda _: None
+    with start(tmp_path, threaded_backend.endpoint, "outbox", "flush") as process:
+        threaded_backend.arrived.clear()
+        assert threaded_backend.arrived.wait(TIMEOUT_S)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 1
+        assert [row.split()[:2] for row in process.stdout.read().decode().splitlines()[1:4]] == [
+            [epoch, "earlier"] for epoch in "789"
+        ]
+        assert b"interrupted; 3 records wait" in process.stderr.read()
+
+
+@pytest.mark.parametrize("kind", ["npy", "parquet"])
+def test_a_signal_before_the_first_byte_of_a_header_ends_the_run(
+    tmp_path: Path, threaded_backend: Any, kind: str
+) -> None:
+    arguments = ("run", "-", "--format", kind, "--shard-id", "a", "--epoch", "0")
+    with start(tmp_path, threaded_backend.endpoint, *arguments) as process:
+        wait_until_it_catches(process.pid, signal.SIGTERM)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(TIMEOUT_S) == 1
+        assert process.stderr.read() == b"Warning: interrupted before anything was read\n"
+
+
+def start(folder: Path, endpoint: str, *arguments: str) -> Any:
+    line, environment = command(folder, endpoint, *arguments)
+    pipe = subprocess.PIPE
+    return subprocess.Popen(line, env=environment, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe)
+
+
+def wait_until_it_catches(pid: int, number: signal.Signals) -> None:
+    """Wait until the process has a handler of its own for a signal."""
+    status = Path(f"/proc/{pid}/status")
+    deadline = time.monotonic() + TIMEOUT_S
+    while time.monotonic() < deadline:
+        caught = status.read_text(encoding="ascii").partition("SigCgt:")[2].split()[0]
+        if int(caught, 16) >> (number - 1) & 1:
+            return
+    raise AssertionError(f"signal {number} is not caught")

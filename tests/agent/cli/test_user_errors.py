@@ -35,7 +35,13 @@ def test_a_missing_file(agent: Any, command: str) -> None:
 @pytest.mark.parametrize("content", ["", "x,y\n", "\n\n"])
 def test_an_empty_stream(agent: Any, command: str, content: str) -> None:
     result = agent(command, agent.write("empty.csv", content), *RUN, ENDPOINT=ENDPOINT)
-    assert_refused(result, "found no events", "--allow-missing")
+    assert_refused(result, "empty.csv: found no events", "--allow-missing")
+
+
+def test_many_empty_inputs(agent: Any) -> None:
+    paths = [agent.write(f"{index}.csv", "x\n") for index in range(5)]
+    result = agent("run", *paths, *RUN, ENDPOINT=ENDPOINT)
+    assert_refused(result, "0.csv, ", "2.csv and 2 more: found no events")
 
 
 def test_nan_in_a_row(agent: Any) -> None:
@@ -85,6 +91,8 @@ def test_settings_that_cannot_be_used(
         "127.0.0.1:8080/v1/pcs/submit",
         "ftp://host/x",
         "http://",
+        "http://host",
+        "http://host:8080?x=1",
         f"http://host:{SECRET}/x",
         f"http://{SECRET}@/x",
         "http://host:0/x",
@@ -122,7 +130,30 @@ def test_key_files_that_cannot_be_used(
     agent: Any, events_csv: str, algorithm: str, content: str, parts: list[str]
 ) -> None:
     key_file = agent.write("a.key", content)
-    assert_refused(agent("build", events_csv, *RUN, "--key-file", key_file, PCS_SIGN_ALG=algorithm), *parts)
+    result = agent("build", events_csv, *RUN, "--key-file", key_file, PCS_SIGN_ALG=algorithm)
+    assert_refused(result, *parts)
+    if algorithm != "none":
+        assert f"--key-file: {key_file}: " in result.output
+
+
+@pytest.mark.parametrize(
+    ("content", "parts"),
+    [
+        (
+            "version = '1'\ntol_D = 1",
+            ["found an unknown member 'tol_D'; allowed: a table with only these names"],
+        ),
+        ("tol_d = 1", ["$.version: found nothing"]),
+        ("tol_d", ["not valid TOML"]),
+        ("version = '1'\n'anna@example.org' = 1", ["found an unknown member '[email]'"]),
+    ],
+)
+def test_parameter_files_that_cannot_be_used(
+    agent: Any, events_csv: str, content: str, parts: list[str]
+) -> None:
+    path = agent.write("params.toml", content)
+    result = agent("build", events_csv, *RUN, PCS_PARAMS_FILE=path)
+    assert_refused(result, f"PCS_PARAMS_FILE: {path}: ", *parts)
 
 
 def test_a_key_file_that_does_not_exist(agent: Any, events_csv: str) -> None:
@@ -172,6 +203,8 @@ def test_an_outbox_that_is_a_file(agent: Any, events_csv: str) -> None:
         ((*RUN, "--directions", "0"), "--directions"),
         ((*RUN, "--bins", "0"), "--bins"),
         ((*RUN, "--columns", "x,"), "--columns"),
+        ((*RUN, "--columns", "x, x"), "found a column named twice"),
+        ((*RUN, "--format", "parquet"), "--format: found parquet"),
         ((*RUN, "--format", "xml"), "--format"),
     ],
 )

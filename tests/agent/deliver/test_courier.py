@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import Any, NamedTuple
 
 import pytest
+import structlog.testing
 from aiohttp import web
 
 from pcs_agent.deliver import Courier, Dispatcher, Settlement
@@ -175,7 +177,7 @@ async def test_a_backend_that_stays_down_makes_dead_letters_at_the_deadline(
     port = unused_tcp_port_factory()
     done = await bench.deliver(f"http://user:geheim@127.0.0.1:{port}/x?token=geheim")
     reasons = [entry.reason for entry in bench.outbox.entries(State.DEAD)]
-    assert reasons == ["deadline of 900 s passed; last: network error: ClientConnectorError"] * 2
+    assert reasons == ["deadline of 900 s passed; last: connection refused"] * 2
     assert 870 <= bench.time.monotonic() <= 900
     assert done.verdicts() == {0: Verdict.DEAD, 1: Verdict.DEAD}
 
@@ -196,11 +198,16 @@ async def test_a_record_at_fault_is_a_dead_letter_at_once(bench: Bench, backend:
 async def test_refusals_pause_delivery_and_keep_every_record(bench: Bench, backend: Any, status: int) -> None:
     bench.fill(20)
     backend.answer = lambda *_: web.Response(status=status, headers={"Location": "/elsewhere"})
-    done = await bench.deliver(backend.endpoint)
+    with structlog.testing.capture_logs() as logged:
+        done = await bench.deliver(backend.endpoint)
     assert done.courier.paused is not None
     assert str(status) in done.courier.paused
+    assert done.courier.advice.startswith("check the key" if status == 401 else "check ENDPOINT")
+    assert ("--resign" in done.courier.advice) == (status == 401)
     assert done.settlements == []
     assert len(bench.outbox.entries(State.PENDING)) == 20
+    (paused,) = [line for line in logged if line["event"] == "paused"]
+    assert paused["pending"] == 20
     assert len(backend.received) <= FLIGHTS_MAX + 3
 
 
@@ -240,6 +247,8 @@ async def test_a_redirect_is_not_followed(bench: Bench, backend: Any) -> None:
         b"<html>hotel wifi</html>",
         json.dumps({"pcs_id": "ab" * 32, "accepted": True, "escalated": False}).encode(),
         b" " * 100_000,
+        b'{"pcs_id": "\xff"}',
+        b'{"later": ' + b"[" * 30_000,
     ],
 )
 async def test_a_200_that_is_no_receipt_is_a_network_error(bench: Bench, backend: Any, body: bytes) -> None:
@@ -286,6 +295,26 @@ async def test_a_conflict_is_told(bench: Bench, backend: Any) -> None:
     backend.answer = answer
     done = await bench.deliver(backend.endpoint)
     assert [settled.conflict for settled in done.settlements] == [True]
+
+
+async def test_trouble_is_told_at_once_and_then_once_a_minute(bench: Bench, backend: Any) -> None:
+    bench.fill(3)
+    told: list[tuple[float, str]] = []
+    backend.answer = lambda document, _: (
+        web.Response(status=503) if bench.time.monotonic() < 300 else receipt(document)
+    )
+    done = await bench.deliver(
+        backend.endpoint, warn=lambda message: told.append((bench.time.monotonic(), message))
+    )
+    assert set(done.verdicts().values()) == {Verdict.ACCEPTED}
+    times = [time_s for time_s, _ in told]
+    assert times[0] == 0
+    assert 4 <= len(times) <= 6
+    assert all(later - earlier >= 60 for earlier, later in pairwise(times))
+    assert told[0][1] == (
+        "not delivered: status 503. Each record is tried again for up to 900 s and stays in the outbox; "
+        "now waiting: 3"
+    )
 
 
 async def test_stopping_leaves_the_rest_pending(bench: Bench, backend: Any) -> None:

@@ -17,6 +17,7 @@ from pyarrow import parquet
 from pcs_agent.errors import InputError
 from pcs_agent.events import iter_windows, open_sources
 from pcs_agent.events import source as source_module
+from pcs_agent.events.columns import LEFT_OUT_NAMED_MAX
 
 EVENTS = np.array([[1.0, -2.5], [0.5, 1e300], [3.0, 5e-324]])
 
@@ -113,6 +114,16 @@ CSV_FAULTS: list[tuple[bytes, str]] = [
     (b'x\n1\n"2\n', r"row 3: not CSV"),
     (b"x,y\na,b\n", r"found 0 numeric columns; allowed: 1 to 4096"),
     (b",".join([b"1"] * 4097) + b"\n", r"found 4097 numeric columns; allowed: 1 to 4096"),
+    (b"x,y\n1,\n2,3\n", r"row 2, column 'y': found an empty cell in the first event.*--columns"),
+    (b"x,y\n1, N/A\n2,3\n", r"row 2, column 'y': found a mark for a missing value in the first event"),
+    (b"x,y\nnull,1\n2,3\n", r"row 2, column 'x': found a mark"),
+    (b"x,y\n-,1\n2,3\n", r"row 2, column 'x': found a mark"),
+    (b"x,y\n1,nan\n2,3\n", r"row 2, column 'y': found NaN"),
+    (b"1,\n2,3\n", r"row 1: found numbers beside cells without a value"),
+    (b"x;y\n1;2\n", r"found 0 numeric columns; .*is the separator a comma\? found semicolons"),
+    (b"x\ty\n1\t2\n", r"found 0 numeric columns; .*found tabs"),
+    (b"x;y\n1,5;2,5\n", r"row 2: found 3 columns; allowed: 1 .*found semicolons; decimal commas"),
+    (b"1,5;2,5\n3,5;4,5\n", r"row 2, column '5;2': found several numbers in one cell; .*semicolons"),
     (b"x" * (source_module.LINE_BYTES_MAX + 1), r"row 1: found a line of over 1048576 bytes"),
 ]
 
@@ -139,6 +150,9 @@ JSONL_FAULTS: list[tuple[bytes, str]] = [
     (b'"secret"\n', r"row 1: found a string of length 6; allowed: an object"),
     (b'{"x":1}\nsecret\n', r"row 2: found 7 bytes that are not JSON"),
     (b'{"x":"a"}\n', r"found 0 numeric columns"),
+    (b'{"x":1,"y":null}\n', r"row 1, column 'y': found null in the first event.*--columns"),
+    (b'{"x":1,"y":""}\n', r"row 1, column 'y': found a string without a value in the first event"),
+    (b'{"x":1,"y":"n/a"}\n', r"row 1, column 'y': found a string without a value"),
     (b"[" * 200_000, r"row 1: found 200000 bytes that are not JSON"),
     (b'{"x":1}\n{"x":1' + b"0" * 400 + b"}\n", r"row 2, column 'x': found an infinity"),
 ]
@@ -170,6 +184,8 @@ NPY_FAULTS: list[tuple[bytes, str]] = [
     (npy(np.array([[1.0, 2.0], [3.0, np.nan]])), r"row 2, column '1': found NaN"),
     (npy(np.zeros(100))[:-8], r"fewer"),
     (b"not an array", r"found no \.npy header"),
+    (b"\x93NUMPY\x01\x00\x10\x00{'descr': (((((((", r"found no \.npy header"),
+    (b"\x93NUMPY\x01\x00\x28\x23" + b"-" * 8999 + b"1", r"found no \.npy header"),
     (b"", r"found no \.npy header"),
 ]
 
@@ -224,8 +240,79 @@ def test_inputs_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"named twice"):
         read("-", "-")
     (tmp_path / "folder.csv").mkdir()
-    with pytest.raises(InputError, match=r"folder\.csv: cannot be read: Is a directory"):
+    with pytest.raises(InputError, match=r"folder\.csv: found a folder; allowed: a file"):
         read(str(tmp_path / "folder.csv"))
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(InputError, match=r"folder: found a folder; allowed: a file"):
+        read(str(tmp_path / "folder"))
+
+
+LEFT_OUT = {
+    "csv": b"time,x,who anna@example.org\n2026,1,north\n2027,2,\n",
+    "jsonl": b'{"time": "noon", "x": 1, "ok": true, "tags": [], "at": {}}\n{"x": 2}\n',
+}
+
+
+@pytest.mark.parametrize(
+    ("kind", "expected"),
+    [
+        ("csv", "a.csv: columns left out: 'who [email]' (text)"),
+        (
+            "jsonl",
+            "a.jsonl: columns left out: 'time' (text), 'ok' (boolean), 'tags' (list), 'at' (object)",
+        ),
+        ("parquet", "a.parquet: columns left out: 'name' (string), 'ok' (bool)"),
+    ],
+)
+def test_columns_that_are_left_out_are_told_once(kind: str, expected: str, tmp_path: Path) -> None:
+    data = LEFT_OUT.get(kind) or parquet_bytes({"name": ["a", "b"], "x": [1, 2], "ok": [True, False]})
+    paths = [tmp_path / f"{name}.{kind}" for name in "abc"]
+    for path in paths:
+        path.write_bytes(data)
+    told: list[str] = []
+    read(*map(str, paths), warn=told.append)
+    assert [message.rpartition("/")[2] for message in told] == [expected]
+    told.clear()
+    read(str(paths[0]), columns=("x",), warn=told.append)
+    assert told == []
+
+
+def test_of_many_columns_left_out_some_are_named(tmp_path: Path) -> None:
+    told: list[str] = []
+    header = ",".join(f"c{index}" for index in range(LEFT_OUT_NAMED_MAX + 5))
+    cells = ",".join(["1", *["text"] * (LEFT_OUT_NAMED_MAX + 4)])
+    read("-", stdin=f"{header}\n{cells}\n".encode(), warn=told.append)
+    assert told[0].endswith(f"'c{LEFT_OUT_NAMED_MAX}' (text) and 4 more")
+
+
+@pytest.mark.parametrize("kind", ["csv", "jsonl"])
+@pytest.mark.parametrize("window", [1, 2])
+def test_a_bad_row_does_not_keep_the_windows_before_it(kind: str, window: int) -> None:
+    rows = ["1"] * window + ["bad"]
+    lines = ["x", *rows] if kind == "csv" else [f'{{"x": {row}}}' for row in rows]
+    with contextlib.ExitStack() as files:
+        sources, _ = open_sources(
+            ["-"],
+            stdin=lambda: io.BytesIO("\n".join(lines).encode()),
+            files=files,
+            format_name=kind,
+        )
+        found = iter_windows(sources, window)
+        assert next(found).events.tolist() == [[1.0]] * window
+        with pytest.raises(InputError, match=rf"row {window + (2 if kind == 'csv' else 1)}"):
+            next(found)
+
+
+def test_a_format_that_no_input_is_read_in_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.csv"
+    write_csv(path, EVENTS)
+    with pytest.raises(
+        InputError, match="--format: found parquet, and only files whose endings tell another"
+    ):
+        read(str(path), format_name="parquet")
+    assert len(read(str(path), format_name="csv")[0]) == 3
+    found = read(str(path), "-", stdin=b"[1, 2]\n", format_name="jsonl")
+    assert len(np.concatenate(found)) == 4
 
 
 def windows_of(lengths: Sequence[int], window: int | None, tmp_path: Path) -> list[list[float]]:

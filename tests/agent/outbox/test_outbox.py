@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ from typing import Any
 import pytest
 
 from pcs_agent.outbox import Entry, Outbox, State, Verdict
+from pcs_agent.outbox.entry import ENTRY_KIND
 from pcs_agent.outbox.outbox import DAY_S
 from pcs_core.errors import WalLockedError
 from pcs_core.record import Record, decode_record
-from pcs_core.wal import PosixFiles
+from pcs_core.wal import NewFrame, PosixFiles, Wal
 
 OpenOutbox = Callable[..., Outbox]
 MakeRecord = Callable[[int], Record]
@@ -101,6 +103,22 @@ def test_a_damaged_entry_leaves_the_others_readable(
     outbox = open_outbox()
     assert epochs(outbox, State.PENDING) == [0, 2]
     assert len(outbox.damages) == 1
+
+
+@pytest.mark.parametrize("envelope", [b'{"pcs_id": "\xff"}', b'{"later": ' + b"[" * 30_000, b"", b"null"])
+def test_an_envelope_that_cannot_be_read_leaves_the_others_readable(
+    open_outbox: OpenOutbox, make_record: MakeRecord, tmp_path: Path, envelope: bytes
+) -> None:
+    outbox = open_outbox()
+    append(outbox, make_record(1))
+    outbox.close()
+    log = Wal(str(tmp_path / "outbox"), PosixFiles(), os.urandom)
+    log.open(lambda _, __: None)
+    log.commit([NewFrame(ENTRY_KIND, envelope)])
+    log.close()
+    outbox = open_outbox()
+    assert epochs(outbox, State.PENDING) == [1]
+    assert outbox.unreadable_frames == 1
 
 
 def test_a_locked_outbox_is_not_opened(open_outbox: OpenOutbox) -> None:
