@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test check check-fast lint format clean
+.PHONY: help install demo test crash check check-fast lint format clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +22,12 @@ demo: install  ## Run agent and backend on sample streams and print what they fo
 
 test: install  ## Run every test, against real Redis and PostgreSQL servers
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# CUTS: how many. LEVEL: power (needs root) or kill. SEED: of an earlier run, for the same order of places.
+CUTS ?= 200
+LEVEL ?= power
+crash: install  ## Cut the power of backend, agent and PostgreSQL under load, CUTS times
+	@PYTHONPATH=tests $(BIN)/python -m crash --cuts $(CUTS) --level $(LEVEL) $(if $(SEED),--seed $(SEED))
 
 lint: install  ## Lint, format check, types, import rules
 	@$(BIN)/ruff check .
