@@ -73,6 +73,14 @@ class Bench:
         for track in self._tracks.values():
             await track.finish()
 
+    async def close(self) -> None:
+        """End what still runs: it holds files on the disks, which are taken down next."""
+        for process in multiprocessing.active_children():
+            process.kill()
+            process.join()
+        for track in self._tracks.values():
+            await track.close()
+
 
 async def run(arguments: argparse.Namespace, report: list[CutRecord], tally: Tally) -> int:
     """Cut as often as wanted. Returns how many cuts did not count."""
@@ -82,10 +90,7 @@ async def run(arguments: argparse.Namespace, report: list[CutRecord], tally: Tal
             voids = await _cut_all(arguments, bench, report, tally)
             await bench.finish()
         finally:
-            # What still runs holds files on the disks, which are taken down next.
-            for process in multiprocessing.active_children():
-                process.kill()
-                process.join()
+            await bench.close()
     return voids
 
 

@@ -13,7 +13,7 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from crash.image import cut_power
@@ -34,14 +34,16 @@ class Cutter:
         self._control = control
         self._folder = None if cut_folder is None else os.open(cut_folder, os.O_RDONLY | os.O_DIRECTORY)
         self._plan: Plan | None = None
+        self._others: Sequence[int] = ()
         self._patient_until_s = 0.0
         self._calls = 0
         self._guard = threading.Lock()
         self._thread = threading.local()
         self.armed = threading.Event()
 
-    def arm(self, plan: Plan) -> None:
-        """Cut as planned from now on."""
+    def arm(self, plan: Plan, others: Sequence[int]) -> None:
+        """Cut as planned from now on, and let the processes die that share the machine."""
+        self._others = others
         self._patient_until_s = time.monotonic() + PATIENCE_S
         self._plan = plan
         self.armed.set()
@@ -111,9 +113,12 @@ class Cutter:
         self._cut(plan, name)
 
     def _cut(self, plan: Plan, name: str) -> None:
-        """Tell the harness, cut, die."""
+        """Tell the harness, cut, die. Nobody acknowledges anything after the cut."""
         told = {"place": plan.place, "call": name, "moment": plan.moment, "at_s": time.monotonic()}
         self._control.sendall(json.dumps(told).encode() + b"\n")
+        for process in self._others:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(process, signal.SIGKILL)
         if self._folder is not None:
             cut_power(self._folder)
         os.kill(os.getpid(), signal.SIGKILL)

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import functools
 import io
-import json
 import os
+import pickle
 import signal
 import socket
 import sys
@@ -24,7 +24,7 @@ import pcs_backend.dedup.memory_store
 import pcs_core.wal.files
 from crash.cutter import Cutter, WatchedOs
 from crash.mutants import MUTANTS
-from crash.plan import Moment, Orders, Place, Plan
+from crash.plan import Orders, Place
 from pcs_agent.outbox import Outbox
 from pcs_backend.recovery import Settler
 from pcs_core.wal import PosixFiles, Wal
@@ -64,16 +64,8 @@ def _obey(control: socket.socket, cutter: Cutter) -> None:
     """Arm when told so; die with the harness, so that nothing stays behind when it is killed."""
     with control.makefile("rb") as lines:
         for line in lines:
-            order = json.loads(line)
-            cutter.arm(
-                Plan(
-                    Place(order["place"]),
-                    order["call"],
-                    order["nth"],
-                    Moment(order["moment"]),
-                    order["delay_s"],
-                )
-            )
+            plan, others = pickle.loads(bytes.fromhex(line.decode()))
+            cutter.arm(plan, others)
     os.kill(os.getpid(), signal.SIGKILL)
 
 

@@ -19,12 +19,14 @@ class Tally:
         acknowledged: Records whose outcome somebody was told: by an answer 200 or 202, or by the agent's report.
         lost: Of these, and of requests in the log, how many were forgotten or answered otherwise after a restart.
         doubled: First outcomes beyond the first, and escalations beyond their one.
+        last_cut: Where the last cut fell, in words.
         complaints: What exactly, in words, and how often.
     """
 
     acknowledged: int = 0
     lost: int = 0
     doubled: int = 0
+    last_cut: str = "no cut"
     complaints: Counter[str] = field(default_factory=Counter)
 
     def lose(self, count: int, what: str) -> None:
@@ -39,7 +41,7 @@ class Tally:
 
     def _complain(self, count: int, what: str) -> None:
         if count:
-            self.complaints[what] += count
+            self.complaints[f"{what} (after {self.last_cut})"] += count
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import dataclasses
 import json
 import multiprocessing
 import os
+import pickle
 import signal
 import socket
 from multiprocessing.context import ForkServerProcess
@@ -16,7 +16,7 @@ from typing import NamedTuple
 from crash.plan import Moment, Orders, Place, Plan
 
 START_TIMEOUT_S = 30.0
-CUT_TIMEOUT_S = 20.0
+CUT_TIMEOUT_S = 5.0
 _LINE_BYTES_MAX = 1 << 20
 
 
@@ -89,9 +89,17 @@ class Life:
             self._tasks.append(asyncio.create_task(self._read(readers[index], take), name=f"stream {index}"))
         asyncio.get_running_loop().add_reader(process.sentinel, self._note_death)
 
-    def arm(self, plan: Plan) -> None:
-        """Let it cut as planned, or open its log if it is gated."""
-        self._writers[0].write(json.dumps(dataclasses.asdict(plan)).encode() + b"\n")
+    @property
+    def pid(self) -> int:
+        """Its number."""
+        assert self._process is not None
+        assert self._process.pid is not None
+        return self._process.pid
+
+    def arm(self, plan: Plan, *others: Life) -> None:
+        """Let it cut as planned, these other processes along; if it is gated it opens its log now."""
+        order = pickle.dumps((plan, [other.pid for other in others]))
+        self._writers[0].write(order.hex().encode() + b"\n")
 
     async def feed(self, data: bytes) -> None:
         """Write to its standard input; returns when there is room for more."""
@@ -134,17 +142,19 @@ class Life:
         if not done:
             raise LifeError(f"{self.orders.program} hangs; it said:\n{self.said}")
 
-    async def wait_cut(self) -> Cut:
-        """Wait for the planned cut and the death that follows it.
+    async def wait_cut(self) -> Cut | None:
+        """Wait for the planned cut and the death that follows it; `None` if it never came, then it is gone all the same.
 
         Raises:
-            LifeError: It never came to the place, or died of something else.
+            LifeError: It died of something else.
         """
         try:
             async with asyncio.timeout(CUT_TIMEOUT_S):
-                await self.finish()
+                await self.dead.wait()
         except TimeoutError:
-            raise LifeError(f"the {self.orders.program} never came to its place:\n{self.said}") from None
+            await self.kill()
+            return None
+        await self.finish()
         if self._cut is None:
             raise LifeError(f"the {self.orders.program} ended before its cut; it said:\n{self.said}")
         return self._cut
@@ -174,8 +184,9 @@ class Life:
 
     async def _signal(self, number: signal.Signals) -> int:
         assert self._process is not None
-        if not self.dead.is_set() and self._process.pid is not None:
-            os.kill(self._process.pid, number)
+        if not self.dead.is_set():
+            with contextlib.suppress(ProcessLookupError):  # it is just dying
+                os.kill(self.pid, number)
         return await self.finish()
 
     def _note_death(self) -> None:

@@ -82,6 +82,7 @@ class Track:
         self._generation = 0
         self._tag = 0
         self._cuts = 0
+        self._client: Client | None = None
         self._begin_generation()
 
     async def cut(self, place: Place) -> CutRecord:
@@ -95,45 +96,61 @@ class Track:
         load = Load(client, self._ledger, self._supply, self._choice)
         await load.wait_for(acknowledged=ACKNOWLEDGED_MIN)
         if load.over:
-            await self._end(life, client, load)
+            await self._end(life, load)
             raise LifeError(f"the backend ended under load; it said:\n{life.said}")
-        acknowledged = 0
+        acknowledged, with_backlog = 0, False
         if place is Place.REPLAY:
             acknowledged = load.acknowledged
-            await self._end(life, client, load)
+            await self._end(life, load)
+            with_backlog = self._has_backlog()
             life, client, load = await self._start_gated()
-        (agent or life).arm(self._deck.plan(place))
+        plan = self._deck.plan(place, with_backlog=with_backlog)
+        if agent is None:
+            life.arm(plan)
+        else:
+            agent.arm(plan, life)
         cut = await (agent or life).wait_cut()
-        await self._end(life, client, load)
+        await self._end(life, load)
         if agent is not None:
             self._agent.note_reports(agent)
         if self._postgres is not None:
             self._postgres.kill()
         self._disk.power_on()
         settled = self._tally.acknowledged - acknowledged_before
+        self._tally.last_cut = f"{place}, never came" if cut is None else f"{place}, {cut.moment} {cut.call}"
         self._cuts += 1
         if self._cuts % GENERATION_CUTS == 0:
             await self.finish()
             self._begin_generation()
         return CutRecord(
-            cut.place,
-            f"{cut.moment} {cut.call}",
+            place,
+            "never came" if cut is None else f"{cut.moment} {cut.call}",
             acknowledged + load.acknowledged,
-            load.in_flight(cut.at_s),
+            0 if cut is None else load.in_flight(cut.at_s),
             settled,
         )
 
     async def finish(self) -> None:
         """Start once more, check everything ever promised over this data folder, and stop."""
-        life, client = await self._start_checked(Place.APPEND, everything=True)
+        life, _ = await self._start_checked(Place.APPEND, everything=True)
         if self._agent.must_rerun:
             await self._agent.rerun(life.url)
-        await client.__aexit__()
+        await self.close()
         code = await life.stop()
         if code:
             raise LifeError(f"the backend stopped with exit code {code}; it said:\n{life.said}")
         if self._postgres is not None:
             self._postgres.stop()
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        if self._client is not None:
+            await self._client.__aexit__()
+            self._client = None
+
+    def _connect(self, life: Life) -> Client:
+        self._client = Client(life, CONNECTIONS)
+        return self._client
 
     def _begin_generation(self) -> None:
         old = self._disk.path / f"data-{self._generation}"
@@ -164,7 +181,7 @@ class Track:
             self._begin_generation()
             if self._postgres is not None:
                 self._dsn = self._postgres.create_database()
-        client = Client(life, CONNECTIONS)
+        client = self._connect(life)
         await self._check(client, log, everything=everything)
         return life, client
 
@@ -172,19 +189,26 @@ class Track:
         await check_backend(client, self._ledger, log, self._tag, self._choice, everything=everything)
         await check_queue(self._ledger, self._data / "backend" / "admin.sock")
 
+    def _has_backlog(self) -> bool:
+        """Whether the backend will write outcomes of its backlog into its log when it starts."""
+        log = read_inbox(self._data / "backend")
+        return self._postgres is None and bool(
+            log.requests.keys() - log.outcomes.keys() - self._ledger.promises.keys()
+        )
+
     async def _start_gated(self) -> tuple[Life, Client, Load]:
         """Start a backend that waits with its replay until it is armed, under load already."""
         life = await self._start(Place.REPLAY, gated=True)
         await life.either(life.listening, 30.0)
-        client = Client(life, CONNECTIONS)
+        client = self._connect(life)
         load = Load(client, self._ledger, self._supply, self._choice)
         await load.wait_for(sent=CONNECTIONS)
         return life, client, load
 
-    async def _end(self, life: Life, client: Client, load: Load) -> None:
+    async def _end(self, life: Life, load: Load) -> None:
         await life.kill()
         await load.end()
-        await client.__aexit__()
+        await self.close()
 
     async def _start(self, place: Place, *, gated: bool = False) -> Life:
         self._tag = self._tag % TAGS_MAX + 1
