@@ -54,6 +54,8 @@ class Bench:
         """Return the service over that kind of store."""
         if with_postgres not in self._tracks:
             disk = self._stack.enter_context(Image() if self._arguments.level == "power" else Folder())
+            if self._arguments.verbose:
+                print(f"disk {disk.path} {disk.device}", file=sys.stderr, flush=True)
             server = None
             if with_postgres:
                 server = self._stack.enter_context(PostgresServer(disk.path / "postgres"))
@@ -82,22 +84,22 @@ class Bench:
             await track.close()
 
 
-async def run(arguments: argparse.Namespace, report: list[CutRecord], tally: Tally) -> int:
-    """Cut as often as wanted. Returns how many cuts did not count."""
+async def run(arguments: argparse.Namespace, report: list[CutRecord], tally: Tally) -> None:
+    """Cut as often as wanted."""
     with contextlib.ExitStack() as stack:
         bench = Bench(arguments, tally, stack)
         try:
-            voids = await _cut_all(arguments, bench, report, tally)
+            await _cut_all(arguments, bench, report, tally)
             await bench.finish()
         finally:
             await bench.close()
-    return voids
 
 
-async def _cut_all(arguments: argparse.Namespace, bench: Bench, report: list[CutRecord], tally: Tally) -> int:
-    voids = 0
-    while len(report) < arguments.cuts:
-        with_postgres = arguments.postgres and len(report) % POSTGRES_EVERY == 0
+async def _cut_all(
+    arguments: argparse.Namespace, bench: Bench, report: list[CutRecord], tally: Tally
+) -> None:
+    while (done := sum(cut.counts for cut in report)) < arguments.cuts:
+        with_postgres = arguments.postgres and done % POSTGRES_EVERY == 0
         places = STORE_PLACES if with_postgres else MEMORY_PLACES
         place = Place(arguments.place) if arguments.place else bench.deck.next_place(places)
         begun_s = time.monotonic()
@@ -105,42 +107,33 @@ async def _cut_all(arguments: argparse.Namespace, bench: Bench, report: list[Cut
         if arguments.verbose:
             store = "postgres" if with_postgres else "memory"
             print(f"{time.monotonic() - begun_s:5.2f} s  {store:8}  {cut}", file=sys.stderr, flush=True)
-        if cut.counts:
-            report.append(cut)
-        else:
-            voids += 1
-            if voids > max(1, VOID_SHARE_MAX * arguments.cuts):
-                raise LifeError(f"too little load: {cut}")
+        report.append(cut)
+        if len(report) - done > max(2, VOID_SHARE_MAX * arguments.cuts):
+            raise LifeError(f"too little load: {cut}")
         if arguments.stop_at_loss and tally.lost + tally.doubled:
             break
-    return voids
 
 
-def print_report(
-    arguments: argparse.Namespace, report: Sequence[CutRecord], tally: Tally, voids: int
-) -> None:
+def print_report(arguments: argparse.Namespace, report: Sequence[CutRecord], tally: Tally) -> None:
     """Print the cuts by place, then what was found, then the sum."""
     print(f"level {arguments.level}, seed {arguments.seed}")
     print(
         f"{'place':<20}  {'cuts':>4}  {'acknowledged':>12}  {'least under load':>16}  {'least in flight':>15}"
     )
+    counted = [cut for cut in report if cut.counts]
     for place in Place:
-        cuts = [cut for cut in report if cut.place is place]
-        if cuts:
-            settled = sum(cut.settled for cut in cuts)
-            under_load, in_flight = (
-                min(cut.acknowledged for cut in cuts),
-                min(cut.in_flight for cut in cuts),
-            )
-            print(f"{place:<20}  {len(cuts):>4}  {settled:>12}  {under_load:>16}  {in_flight:>15}")
-    rest = tally.acknowledged - sum(cut.settled for cut in report)
+        if cuts := [cut for cut in counted if cut.place is place]:
+            sums = (len(cuts), sum(cut.settled for cut in cuts))
+            least = (min(cut.acknowledged for cut in cuts), min(cut.in_flight for cut in cuts))
+            print(f"{place:<20}  {sums[0]:>4}  {sums[1]:>12}  {least[0]:>16}  {least[1]:>15}")
+    rest = tally.acknowledged - sum(cut.settled for cut in counted)
     print(f"{'last check':<20}  {'':>4}  {rest:>12}")
-    if voids:
-        print(f"{voids} more cuts do not count: they had too little load")
+    if voids := len(report) - len(counted):
+        print(f"{voids} more did not count: too little load, or the place was not reached")
     for complaint, count in tally.complaints.most_common():
         print(f"{count} {complaint}")
     print(
-        f"cuts {len(report)} acknowledged {tally.acknowledged} lost {tally.lost} doubled {tally.doubled}",
+        f"cuts {len(counted)} acknowledged {tally.acknowledged} lost {tally.lost} doubled {tally.doubled}",
         flush=True,
     )
 
@@ -174,12 +167,17 @@ def main() -> int:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     report: list[CutRecord] = []
     tally = Tally()
+    problem = ""
     try:
-        voids = asyncio.run(run(arguments, report, tally))
+        asyncio.run(run(arguments, report, tally))
     except (LifeError, ImageError) as error:
-        print(f"no result after {len(report)} cuts (seed {arguments.seed}): {error}", file=sys.stderr)
+        problem = f"no result: {error}"
+    except KeyboardInterrupt:
+        problem = "no result: interrupted"
+    print_report(arguments, report, tally)
+    if problem:
+        print(problem, file=sys.stderr)
         return 2
-    print_report(arguments, report, tally, voids)
     return 1 if tally.lost or tally.doubled else 0
 
 

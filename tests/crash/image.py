@@ -36,10 +36,12 @@ class Disk(Protocol):
 
     Attributes:
         path: A folder that everybody may enter.
+        device: What it lies on; empty for a folder of this machine's own.
         loses_power: Whether a cut takes the disk along, or only the processes.
     """
 
     path: Path
+    device: str
     loses_power: bool
 
     def power_on(self) -> None:
@@ -56,6 +58,7 @@ class ImageError(Exception):
 class Folder:
     """A folder that outlives the processes: what a kill leaves, the kernel's caches included."""
 
+    device = ""
     loses_power = False
 
     def __init__(self) -> None:
@@ -88,13 +91,13 @@ class Image:
     def __init__(self) -> None:
         self.path = Path(tempfile.mkdtemp(prefix="pcs-crash-"))
         self._loop: int | None = None
-        self._device = ""
+        self.device = ""
         self._mounted = False
 
     def __enter__(self) -> Self:
         try:
             self._attach()
-            _run("mkfs.ext4", "-q", "-F", self._device)
+            _run("mkfs.ext4", "-q", "-F", self.device)
             self._mount()
             self.path.chmod(0o755)
             self.sync()
@@ -131,13 +134,13 @@ class Image:
             prefix="pcs-crash-", suffix=".ext4", dir=_folder_of_images()
         ) as file:
             file.truncate(IMAGE_BYTES)
-            self._device = _run("losetup", "--find", "--show", file.name).strip()
-        self._loop = os.open(self._device, os.O_RDWR)
+            self.device = _run("losetup", "--find", "--show", file.name).strip()
+        self._loop = os.open(self.device, os.O_RDWR)
         # While the device is open this only marks it: it detaches when the last user closes it.
-        _run("losetup", "--detach", self._device)
+        _run("losetup", "--detach", self.device)
 
     def _mount(self) -> None:
-        _run("mount", "-t", "ext4", "-o", _OPTIONS, self._device, str(self.path))
+        _run("mount", "-t", "ext4", "-o", _OPTIONS, self.device, str(self.path))
         self._mounted = True
 
     def _unmount(self) -> None:

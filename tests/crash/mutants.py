@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pcs_core.wal.files
+from pcs_backend.dedup.memory_store import MemoryStore
+from pcs_backend.dedup.store import Candidate, Key, Outcome, Placed
 from pcs_backend.inbox.inbox import Inbox
 from pcs_core.wal import PosixFiles
 
@@ -79,6 +81,22 @@ def _early_compaction() -> None:
     Inbox.retire = retire_everything  # type: ignore[method-assign]
 
 
+def _no_dedup() -> None:
+    """Every arrival is the first."""
+
+    async def get(_self: MemoryStore, keys: Sequence[Key]) -> list[Outcome | None]:
+        return [None] * len(keys)
+
+    async def put(self: MemoryStore, candidates: Sequence[Candidate]) -> list[Placed]:
+        await self._journal.write_outcomes(candidates)
+        for candidate in candidates:
+            self._keep(candidate.outcome)
+        return [Placed(candidate.outcome, first=True) for candidate in candidates]
+
+    MemoryStore.get = get  # type: ignore[method-assign]
+    MemoryStore.put_first = put  # type: ignore[method-assign]
+
+
 MUTANTS: dict[str, Callable[[], None]] = {
     "no-sync": _no_sync,
     "early-acknowledgement": _early_acknowledgement,
@@ -86,4 +104,5 @@ MUTANTS: dict[str, Callable[[], None]] = {
     "rename-before-sync": _rename_before_sync,
     "no-folder-sync": _no_folder_sync,
     "early-compaction": _early_compaction,
+    "no-dedup": _no_dedup,
 }
