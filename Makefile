@@ -2,9 +2,10 @@
 PYTHON ?= $(firstword $(foreach name,python3.11 python3.12 python3.13 python3.14 python3,$(shell command -v $(name))))
 VENV := .venv
 BIN := $(VENV)/bin
+CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test damage check check-fast lint format clean
+.PHONY: help install demo test crash damage certs check check-fast lint format clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -22,6 +23,15 @@ demo: install  ## Run agent and backend on sample streams and print what they fo
 
 test: install  ## Run every test, against real Redis and PostgreSQL servers
 	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+
+# CUTS: how many. LEVEL: power (needs root) or kill. SEED: of an earlier run, for the same order of places.
+CUTS ?= 200
+LEVEL ?= power
+crash: install  ## Cut the power of backend, agent and PostgreSQL under load, CUTS times
+	@PYTHONPATH=tests $(BIN)/python -m crash --cuts $(CUTS) --level $(LEVEL) $(if $(SEED),--seed $(SEED))
+
+certs: install  ## Make a certificate authority and certificates for development, in build/certs (CERTS)
+	@$(BIN)/python compose/certificates.py $(CERTS)
 
 lint: install  ## Lint, format check, types, import rules
 	@$(BIN)/ruff check .

@@ -11,7 +11,7 @@ import threading
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import NamedTuple, Self
+from typing import NamedTuple, Protocol, Self
 
 import aiohttp
 
@@ -148,10 +148,16 @@ class Backend:
         self._ready.set()  # the process ended: whoever waits finds out by asking
 
 
+class Listening(Protocol):
+    """A backend as a client sees it."""
+
+    url: str
+
+
 class Client:
     """An HTTP client of one backend."""
 
-    def __init__(self, backend: Backend, connections: int = 64) -> None:
+    def __init__(self, backend: Listening, connections: int = 64) -> None:
         self.backend = backend
         self._session = aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections),

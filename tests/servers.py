@@ -200,9 +200,15 @@ class PostgresServer(Server):
 
     _stop_signal = signal.SIGINT  # "fast": open sessions are ended
 
-    def __init__(self) -> None:
+    def __init__(self, data: Path | None = None) -> None:
+        """Choose a port; nothing runs yet.
+
+        Args:
+            data: Where the data shall lie, a folder that is not there yet below one that everybody may enter. It is left
+                behind.
+        """
         super().__init__()
-        self._data = self._folder / "data"
+        self._data = data or self._folder / "data"
         self._databases = 0
         if _is_root():
             self._folder.chmod(0o755)
