@@ -25,9 +25,11 @@ from pcs_backend.errors import BackendError, ConfigError, StoreUnavailableError
 from pcs_backend.http.admin import SOCKET_NAME, AdminRoutes
 from pcs_backend.http.body import BodyReader
 from pcs_backend.http.intake import Intake
+from pcs_backend.http.listener import Listener
 from pcs_backend.http.openapi import build_openapi
 from pcs_backend.http.protocol import ProblemServer
 from pcs_backend.http.routes import Routes
+from pcs_backend.http.tls import peer_name
 from pcs_backend.offload import ThreadOffload
 from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.errors import WalError
@@ -35,7 +37,6 @@ from pcs_core.wal import PosixFiles
 
 DISK_CHECK_INTERVAL_S = 1.0
 HOUSEKEEPING_INTERVAL_S = 60.0
-BACKLOG_CONNECTIONS_MAX = 1_024
 ADMIN_CONNECTIONS_MAX = 16
 
 FILES_RESERVED = 256
@@ -108,7 +109,7 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(engine.close)
             engine.claim()
-            runner = await self._listen(announce)
+            runner, listener = await self._listen(announce)
             stack.push_async_callback(runner.cleanup)
             await engine.open()
             self._measure_disk()  # now, so that not even the first request is taken on a full disk
@@ -128,10 +129,12 @@ class Service:
                 ("disk-watch", self._watch_disk()),
                 ("housekeeping", self._keep_house()),
             ]
+            if self._config.tls is not None:
+                tasks.append(("certificate", listener.watch(self._ports.sleep)))
             await run_until(stop, tasks, drain)
         _log.info("stopped")
 
-    async def _listen(self, announce: Callable[[str], None]) -> web.ServerRunner:
+    async def _listen(self, announce: Callable[[str], None]) -> tuple[web.ServerRunner, Listener]:
         settings = self._config.settings
         login = (settings.metrics_user, settings.metrics_pass) if settings.metrics_user else None
         routes = Routes(
@@ -144,26 +147,19 @@ class Service:
                 size_bytes_max=settings.max_body_bytes, metrics_need_login=login is not None
             ),
             metrics_login=login,
+            peer_of=self._peer_of if settings.tls_client_ca else None,
             now=self._ports.now,
             sleep=self._ports.sleep,
         )
         server = ProblemServer(routes.handle, self._intake, self._engine.metrics.connections_refused.inc)
         runner = web.ServerRunner(server, shutdown_timeout=settings.drain_timeout_s)
         await runner.setup()
-        site = web.TCPSite(runner, settings.host, settings.port, backlog=BACKLOG_CONNECTIONS_MAX)
-        try:
-            await site.start()
-        except socket.gaierror:
-            raise ConfigError(f"HOST: found a name without an address; allowed: {ALLOWED['HOST']}") from None
-        except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            raise ConfigError(
-                f"PORT: found {settings.port}, where nothing can listen ({reason}); allowed: a free port, on a HOST "
-                "that is an address of this machine"
-            ) from None
-        host, port = runner.addresses[0][:2]
-        announce(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
-        return runner
+        listener = Listener(runner, self._config.tls)
+        announce(await listener.open(settings.host, settings.port, ALLOWED.__getitem__))
+        return runner, listener
+
+    def _peer_of(self, transport: asyncio.BaseTransport | None) -> str:
+        return peer_name(transport, self._config.trust.current.peers)
 
     @contextlib.asynccontextmanager
     async def _administer(self) -> AsyncIterator[web.ServerRunner]:

@@ -12,6 +12,7 @@ import msgspec
 from msgspec import Meta
 
 from pcs_backend.errors import ConfigError
+from pcs_backend.http.tls import TlsFiles
 from pcs_backend.trust.load import load_trust, trust_warnings
 from pcs_backend.trust.source import TrustSource
 from pcs_core.errors import MalformedError, ParamsError
@@ -52,6 +53,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         multi_tenant: Whether tenants are kept apart; otherwise all are `default`.
         require_message_signature: Whether every request must be signed as a whole.
         message_signature_max_age_s: How far such a signature may lie from its arrival.
+        tls_cert: Certificate chain of the server.
+        tls_key: Its private key.
+        tls_client_ca: Authorities of client certificates, which are demanded then.
         pcs_params_file: TOML file of parameters.
         dedup_ttl_days: Lifetime of an outcome.
         wal_retention_days: Age from which settled requests may leave the WAL.
@@ -84,6 +88,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     multi_tenant: bool = False
     require_message_signature: bool = False
     message_signature_max_age_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
+    tls_cert: str = ""
+    tls_key: str = ""
+    tls_client_ca: str = ""
     pcs_params_file: str = ""
     dedup_ttl_days: _Days = 14.0
     wal_retention_days: _Days = 14.0
@@ -121,6 +128,9 @@ ALLOWED = {
     "MULTI_TENANT": "true or false",
     "REQUIRE_MESSAGE_SIGNATURE": "true or false",
     "MESSAGE_SIGNATURE_MAX_AGE_S": "a number of seconds above 0, up to 86400",
+    "TLS_CERT": "a PEM file, with TLS_KEY",
+    "TLS_KEY": "a PEM file, with TLS_CERT",
+    "TLS_CLIENT_CA": "a PEM file, with TLS_CERT",
     "PCS_PARAMS_FILE": "a TOML file of parameters",
     "DEDUP_TTL_DAYS": _DAYS_RULE,
     "WAL_RETENTION_DAYS": _DAYS_RULE,
@@ -142,12 +152,14 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     Attributes:
         settings: As given.
         trust: Keys, tenants and what they may do, and how to read them anew.
+        tls: Certificate files; `None` for plain HTTP.
         params: The parameters.
         warnings: What is allowed and still worth a word.
     """
 
     settings: Settings
     trust: TrustSource
+    tls: TlsFiles | None
     params: Params
     warnings: tuple[str, ...]
 
@@ -184,6 +196,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
     return Config(
         settings=settings,
         trust=TrustSource(lambda: load_trust(settings, environ), settings.pcs_keys_file),
+        tls=_load_tls(settings),
         params=_load_params(settings.pcs_params_file),
         warnings=tuple(warnings),
     )
@@ -252,6 +265,21 @@ def _check_together(settings: Settings) -> None:
 def _unfit(name: str, value: str) -> str:
     found = f"a string of length {len(value)}" if value else "nothing"
     return f"{name}: found {found}; allowed: {ALLOWED[name]}"
+
+
+def _load_tls(settings: Settings) -> TlsFiles | None:
+    if bool(settings.tls_cert) != bool(settings.tls_key):
+        missing = "TLS_KEY" if settings.tls_cert else "TLS_CERT"
+        raise ConfigError(f"{missing}: found nothing; allowed: both TLS_CERT and TLS_KEY, or neither")
+    if settings.tls_client_ca and not settings.tls_cert:
+        raise ConfigError(
+            "TLS_CLIENT_CA: found one without TLS_CERT; allowed: one beside TLS_CERT and TLS_KEY"
+        )
+    if not settings.tls_cert:
+        return None
+    files = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
+    files.context()  # so that what cannot be used stops the start
+    return files
 
 
 def _load_params(path: str) -> Params:

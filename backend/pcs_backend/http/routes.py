@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import hashlib
@@ -68,6 +69,7 @@ class Routes:
         token_bucket: TokenBucket,
         openapi: bytes,
         metrics_login: tuple[str, str] | None,
+        peer_of: Callable[[asyncio.BaseTransport | None], str] | None,
         now: WallClock,
         sleep: Sleep,
     ) -> None:
@@ -81,6 +83,7 @@ class Routes:
             token_bucket: Step 2.
             openapi: The service's description, JSON.
             metrics_login: User and password of `/metrics`, or `None`.
+            peer_of: Names the client of a connection by its certificate; `None` where there are none.
             now: Stamps requests.
             sleep: Waits before an unread connection closes.
         """
@@ -91,6 +94,7 @@ class Routes:
         self._token_bucket = token_bucket
         self._openapi = Reply(200, openapi)
         self._metrics_login = None if metrics_login is None else _login_digest(*metrics_login)
+        self._peer_of = peer_of
         self._now = now
         self._sleep = sleep
         self._routes: Mapping[str, tuple[tuple[str, ...], _Endpoint]] = {
@@ -141,6 +145,7 @@ class Routes:
             received_at_ms=int(self._now() * 1_000),
             path=SUBMIT_PATH,
             content_type=request.content_type,
+            peer="" if self._peer_of is None else self._peer_of(request.transport),
             headers=_signature_headers(request),
         )
         # aiohttp does not cancel this when the client goes away: what was sent is judged to its end.

@@ -10,6 +10,7 @@ import asyncio
 import os
 import ssl
 from collections.abc import Container
+from typing import NamedTuple
 
 from pcs_backend.errors import ConfigError
 
@@ -17,36 +18,56 @@ TLS_CHECK_INTERVAL_S = 2.0
 """How often certificate files are looked at."""
 
 
-def server_context(certificate: str, key: str, client_authority: str) -> ssl.SSLContext:
-    """Return the context of a listening socket.
+class TlsFiles(NamedTuple):
+    """Where the server's certificate lies.
 
-    Args:
+    Attributes:
         certificate: Path of the certificate chain, PEM.
         key: Path of its private key, PEM, not encrypted.
         client_authority: Path of the authorities of client certificates, PEM; empty if clients need none.
-
-    Raises:
-        ConfigError: A file cannot be used; the message names its variable.
     """
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        # Without a password callback OpenSSL would ask the terminal for an encrypted key.
-        context.load_cert_chain(certificate, key, password=lambda: "")
-    except (OSError, ssl.SSLError) as error:
-        raise ConfigError(
-            f"TLS_CERT and TLS_KEY: found files that cannot be used ({_reason(error)}); allowed: a certificate chain and "
-            "its unencrypted private key, PEM"
-        ) from None
-    if client_authority:
+
+    certificate: str
+    key: str
+    client_authority: str
+
+    def context(self) -> ssl.SSLContext:
+        """Read the files into the context of a listening socket.
+
+        Raises:
+            ConfigError: One cannot be used; the message names its variable.
+        """
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
-            context.load_verify_locations(client_authority)
-        except (OSError, ssl.SSLError) as error:
+            # Without a password OpenSSL would ask the terminal for that of an encrypted key.
+            context.load_cert_chain(self.certificate, self.key, password="")
+        except (OSError, ValueError) as error:
             raise ConfigError(
-                f"TLS_CLIENT_CA: found a file that cannot be used ({_reason(error)}); allowed: certificates, PEM"
+                f"TLS_CERT and TLS_KEY: found files that cannot be used ({_reason(error)}); allowed: a certificate chain "
+                "and its unencrypted private key, PEM"
             ) from None
-        context.verify_mode = ssl.CERT_REQUIRED
-    return context
+        if self.client_authority:
+            try:
+                context.load_verify_locations(self.client_authority)
+            except (OSError, ValueError) as error:
+                raise ConfigError(
+                    f"TLS_CLIENT_CA: found a file that cannot be used ({_reason(error)}); allowed: certificates, PEM"
+                ) from None
+            context.verify_mode = ssl.CERT_REQUIRED
+        return context
+
+    def stamp(self) -> tuple[tuple[int, int] | None, ...]:
+        """Return what changes when one of the files does."""
+        stamps: list[tuple[int, int] | None] = []
+        for path in filter(None, self):
+            try:
+                found = os.stat(path)
+            except OSError:
+                stamps.append(None)
+            else:
+                stamps.append((found.st_mtime_ns, found.st_ino))
+        return tuple(stamps)
 
 
 def peer_name(transport: asyncio.BaseTransport | None, known: Container[str]) -> str:
@@ -67,20 +88,7 @@ def peer_name(transport: asyncio.BaseTransport | None, known: Container[str]) ->
     return next((name for name in names if name in known), names[0] if names else "")
 
 
-def stamp(paths: tuple[str, ...]) -> tuple[tuple[int, int] | None, ...]:
-    """Return what changes when one of the files does."""
-    stamps: list[tuple[int, int] | None] = []
-    for path in paths:
-        try:
-            found = os.stat(path)
-        except OSError:
-            stamps.append(None)
-        else:
-            stamps.append((found.st_mtime_ns, found.st_ino))
-    return tuple(stamps)
-
-
-def _reason(error: OSError) -> str:
+def _reason(error: Exception) -> str:
     if isinstance(error, ssl.SSLError):
         return (error.reason or "not PEM").replace("_", " ").lower()
-    return os.strerror(error.errno or 0)
+    return os.strerror(error.errno or 0) if isinstance(error, OSError) else "a key that is encrypted"
