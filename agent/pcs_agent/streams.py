@@ -47,7 +47,7 @@ def print_text(text: str) -> None:
 def print_error(text: str) -> None:
     """Print text and a line end on standard error, if that takes it."""
     try:
-        click.echo(text, err=True)
+        print(text, file=sys.stderr, flush=True)  # which a progress bar takes over, to print above itself
     except OSError:
         abandon(sys.stderr)
 

@@ -11,10 +11,14 @@ from typing import get_args
 
 import msgspec
 
+from pcs_agent.wording import display_name
+from pcs_core.budget import compute_budget
+from pcs_core.canonical import round9
 from pcs_core.errors import BadSignatureError, IdentityError, MalformedError
 from pcs_core.identity import PcsId
 from pcs_core.params import Params
 from pcs_core.record import Record, check_identity, decode_record
+from pcs_core.regime import classify_regime
 from pcs_core.signing import RecordVerifier, VerificationKey
 from pcs_core.verify import Reason, Recomputed, verify
 
@@ -69,9 +73,35 @@ def check_record(body: bytes, keys: Sequence[VerificationKey], params: Params) -
         return Finding(False, None, [Check("structure", False, str(error))], None)
     checks = [Check("structure", True), _check_identity(record), _check_signature(record, keys)]
     verdict = verify(record, params)
-    checks += [Check(reason, reason not in verdict.reasons) for reason in get_args(Reason)]
+    for reason in get_args(Reason):
+        failed = reason in verdict.reasons
+        detail = _explain(reason, record, verdict.recomputed, params) if failed else ""
+        checks.append(Check(reason, not failed, detail))
     ok = all(check.ok is not False for check in checks)
     return Finding(ok, record.pcs_id, checks, verdict.recomputed)
+
+
+def _explain(reason: Reason, record: Record, recomputed: Recomputed, params: Params) -> str:
+    """Return what a failed check compared: what the record claims, and what it should say."""
+    match reason:
+        case "slope_out_of_tolerance":
+            return f"D_hat {record.d_hat}, recomputed {recomputed.d_hat}; tolerance {params.tol_d}"
+        case "coherence_out_of_bounds":
+            return f"coh_star {record.coh_star}; allowed: 0 to {round9(1 + params.tol_coh)}"
+        case "compressibility_out_of_bounds":
+            return f"r {record.r}; allowed: 0 to 1"
+        case "counts_not_monotone":
+            return "an N_j is smaller than that of a divisor of its scale"
+        case "regime_mismatch":
+            regime = classify_regime(round9(record.d_hat), round9(record.coh_star), params)
+            return f"regime {record.regime}; D_hat and coh_star as claimed give {regime}"
+        case "budget_mismatch":
+            budget = round9(
+                compute_budget(round9(record.d_hat), round9(record.coh_star), round9(record.r), params)
+            )
+            return f"budget {record.budget}; D_hat, coh_star and r as claimed give {budget}; tolerance {params.tol_budget}"
+        case "degraded":
+            return f"fallbacks: {display_name(', '.join(record.ft.fallbacks)) or 'none named'}"
 
 
 def _check_identity(record: Record) -> Check:

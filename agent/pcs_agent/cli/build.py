@@ -6,7 +6,14 @@ import click
 import msgspec
 
 from pcs_agent import app
-from pcs_agent.cli.options import key_file_option, read_config, settings_from, standard_input, stream_options
+from pcs_agent.cli.options import (
+    epoch_option,
+    key_file_option,
+    read_config,
+    settings_from,
+    standard_input,
+    stream_options,
+)
 from pcs_agent.cli.output import warn
 from pcs_agent.streams import print_text
 from pcs_agent.wording import count_of
@@ -15,6 +22,7 @@ from pcs_core.record import encode_record
 
 @click.command()
 @click.argument("file")
+@epoch_option("record")
 @stream_options
 @key_file_option
 def build(*, file: str, key_file: str | None, **values: object) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import shlex
 
 import click
 
@@ -41,21 +42,23 @@ def keygen(*, alg: str, out: str | None, pem: bool) -> None:
     """  # noqa: D301  # \b is click's
     path = out or f"pcs-{alg}.key"
     name = display_name(path)
+    quoted = shlex.quote(name)
     if alg == "hmac":
         if pem:
             raise click.UsageError("--pem: an HMAC secret has no PEM form")
         text = base64.urlsafe_b64encode(secrets.token_bytes(_HMAC_SECRET_BYTES)).rstrip(b"=")
         _write_new(path, text + b"\n")
-        print_text(f"# {HmacKey(text).key_id}, secret in {name}; agent and backend share it:")
-        print_text(f'PCS_SIGN_ALG=hmac\nPCS_HMAC_KEY="$(cat {name})"')
+        print_text(f"# {HmacKey(text).key_id}; the secret is in {name}")
+        print_text("# agent and backend, which share it:")
+        print_text(f'PCS_SIGN_ALG=hmac\nPCS_HMAC_KEY="$(cat {quoted})"')
         return
     key = Ed25519SecretKey(secrets.token_bytes(ED25519_KEY_BYTES))
     _write_new(path, encode_ed25519_secret(key) if pem else base64.b64encode(key.seed) + b"\n")
-    print_text(f"# {key.key_id}, secret in {name}; for the agent, beside --key-file {name}:")
-    if not pem:
-        print_text(f'# or PCS_ED25519_SECRET_B64="$(cat {name})"')
+    instead = "" if pem else f', or PCS_ED25519_SECRET_B64="$(cat {quoted})"'
+    print_text(f"# {key.key_id}; the secret is in {name}")
+    print_text(f"# agent, with --key-file {quoted}{instead}:")
     print_text("PCS_SIGN_ALG=ed25519")
-    print_text("# for the backend, beside PCS_SIGN_ALG:")
+    print_text("# backend, with PCS_SIGN_ALG=ed25519 too:")
     print_text(f"PCS_ED25519_PUB_B64={base64.b64encode(key.public_bytes).decode('ascii')}")
 
 

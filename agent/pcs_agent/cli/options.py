@@ -94,14 +94,11 @@ class ColumnsType(click.ParamType[tuple[str, ...]]):
 
 
 def stream_options(command: F) -> F:
-    """Add the options of everything that summarises a stream."""
+    """Add the options of everything that summarises a stream, the epoch's aside."""
     for option in reversed(
         (
             click.option(
                 "--shard-id", type=ShardIdType(), required=True, help=f"Who summarises: {SHARD_ID_RULE}."
-            ),
-            click.option(
-                "--epoch", type=click.IntRange(0, EPOCH_MAX), required=True, help="Epoch of the first window."
             ),
             click.option(
                 "--scales",
@@ -152,6 +149,17 @@ def stream_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def epoch_option(of: str) -> Callable[[F], F]:
+    """Return the option `--epoch`.
+
+    Args:
+        of: What has that epoch.
+    """
+    return click.option(
+        "--epoch", type=click.IntRange(0, EPOCH_MAX), required=True, help=f"Epoch of the {of}."
+    )
 
 
 key_file_option = click.option(

@@ -8,6 +8,7 @@ import msgspec
 from pcs_agent import app
 from pcs_agent.cli.delivery import run_delivery
 from pcs_agent.cli.options import (
+    epoch_option,
     json_option,
     key_file_option,
     read_config,
@@ -21,6 +22,7 @@ from pcs_agent.events.windows import WINDOW_EVENTS_MAX
 
 @click.command()
 @click.argument("inputs", nargs=-1, required=True, metavar="INPUT…")
+@epoch_option("first window")
 @stream_options
 @click.option(
     "--window",
@@ -44,6 +46,8 @@ def run(*, key_file: str | None, deadline_s: float | None, as_json: bool, **valu
 
     The first event decides the columns of CSV and JSON Lines: those with a number are taken, those with text are left
     out and named in a warning, and an empty, null or n/a cell there is refused; --columns chooses others.
+
+    The table is sorted by epoch; --json prints each record when it is settled, in that order.
 
     \b
     Exit codes:

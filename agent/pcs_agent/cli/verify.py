@@ -14,6 +14,16 @@ from pcs_agent.streams import print_text
 from pcs_agent.verification import RECORD_BYTES_MAX, Finding, check_record
 from pcs_agent.wording import display_name
 
+# What a check is called that may hold; its reason code, in --json and where it failed, says that it did not.
+_NAMES = {
+    "slope_out_of_tolerance": "slope",
+    "coherence_out_of_bounds": "coherence",
+    "compressibility_out_of_bounds": "compressibility",
+    "counts_not_monotone": "counts",
+    "regime_mismatch": "regime",
+    "budget_mismatch": "budget",
+    "degraded": "complete",
+}
 _MARKS = {True: ("ok", "green"), False: ("FAILED", "red"), None: ("-", "yellow")}
 
 
@@ -63,7 +73,9 @@ def _print(finding: Finding) -> None:
     rows: list[list[str | Text]] = []
     for check in finding.checks:
         mark, style = _MARKS[check.ok]
-        rows.append([check.check, Text(mark, style=style), check.detail])
+        name = _NAMES.get(check.check, check.check)
+        code = f"{check.check}: " if check.ok is False and name != check.check else ""
+        rows.append([name, Text(mark, style=style), code + check.detail])
     print_table(("check", "result", "detail"), rows)
     if finding.recomputed is not None:
         own = finding.recomputed

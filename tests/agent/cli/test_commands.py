@@ -171,6 +171,51 @@ def test_verify_finds_what_was_changed(agent: Any, events_csv: str, algorithm: s
     assert failed == ["identity", "signature", "slope_out_of_tolerance", "regime_mismatch", "budget_mismatch"]
 
 
+def test_verify_shows_what_a_failed_check_compared(agent: Any, events_csv: str) -> None:
+    record = json.loads(agent("build", events_csv, *RUN).stdout)
+    changes = {
+        "D_hat": 2.9,
+        "coh_star": 1.2,
+        "r": 1.5,
+        "N_j": record["N_j"] | {"4": 1},
+        "budget": 1.0,
+        "ft": record["ft"] | {"degraded": True, "fallbacks": ["call +1 555 010 9977", "\x1b[2J"]},
+    }
+    result = agent("verify", "-", stdin=json.dumps(record | changes).encode())
+    rows = [row.split(maxsplit=2) for row in result.stdout.splitlines()]
+    found = {row[0]: [part.strip() for part in row[1:]] for row in rows}
+    assert found["structure"] == found["identity"] == ["ok"]
+    details = {name: found[name][1] for name in ("slope", "coherence", "compressibility", "counts", "regime")}
+    assert details == {
+        "slope": "slope_out_of_tolerance: D_hat 2.9, recomputed 0.677229028; tolerance 0.15",
+        "coherence": "coherence_out_of_bounds: coh_star 1.2; allowed: 0 to 1.05",
+        "compressibility": "compressibility_out_of_bounds: r 1.5; allowed: 0 to 1",
+        "counts": "counts_not_monotone: an N_j is smaller than that of a divisor of its scale",
+        "regime": "regime_mismatch: regime mixed; D_hat and coh_star as claimed give non_sticky",
+    }
+    assert found["budget"][1] == (
+        "budget_mismatch: budget 1.0; D_hat, coh_star and r as claimed give 0.54; tolerance 0.01"
+    )
+    assert found["complete"][1] == "degraded: fallbacks: call [phone], ?[2J"
+
+
+def test_verify_calls_checks_that_hold_by_what_they_are_about(agent: Any, events_csv: str) -> None:
+    record = agent("build", events_csv, *RUN).stdout
+    result = agent("verify", "-", stdin=record.encode())
+    names = [row.split()[0] for row in result.stdout.splitlines() if row.split()[1:] == ["ok"]]
+    assert names == [
+        "structure",
+        "identity",
+        "slope",
+        "coherence",
+        "compressibility",
+        "counts",
+        "regime",
+        "budget",
+        "complete",
+    ]
+
+
 def test_verify_of_what_is_no_record(agent: Any) -> None:
     result = agent("verify", "-", stdin=b'{"pcs_id": 1}')
     assert result.exit_code == 1
@@ -193,6 +238,28 @@ def test_keygen_writes_a_secret_only_its_owner_reads_and_prints_the_public_half(
     assert agent("keygen", "--pem", "--out", pem).exit_code == 0
     with open(pem, "rb") as file:
         assert parse_ed25519_secret(file.read()).key_id.startswith("ed25519-")
+
+
+def test_keygen_says_first_what_is_where_and_then_each_side_s_settings(agent: Any) -> None:
+    path = str(agent.folder / "a b.key")
+    lines_ = agent("keygen", "--out", path).stdout.splitlines()
+    assert lines_[0].endswith(f"; the secret is in {path}")
+    assert lines_[1] == f"# agent, with --key-file '{path}', or PCS_ED25519_SECRET_B64=\"$(cat '{path}')\":"
+    assert lines_[2:4] == ["PCS_SIGN_ALG=ed25519", "# backend, with PCS_SIGN_ALG=ed25519 too:"]
+    assert lines_[4].startswith("PCS_ED25519_PUB_B64=")
+    path = str(agent.folder / "shared.key")
+    lines_ = agent("keygen", "--alg", "hmac", "--out", path).stdout.splitlines()
+    assert lines_[0].endswith(f"; the secret is in {path}")
+    assert lines_[1:] == [
+        "# agent and backend, which share it:",
+        "PCS_SIGN_ALG=hmac",
+        f'PCS_HMAC_KEY="$(cat {path})"',
+    ]
+
+
+def test_help_says_whose_epoch(agent: Any) -> None:
+    assert "Epoch of the record." in agent("build", "--help").stdout
+    assert "Epoch of the first window." in agent("run", "--help").stdout
 
 
 def test_outbox_compact_removes_what_was_delivered(

@@ -21,6 +21,7 @@ pytestmark = pytest.mark.slow
 TIMEOUT_S = 60
 WINDOWS = 6
 RUN = ("run", "a.csv", "--shard-id", "a", "--epoch", "0", "--window", "2")
+BUILD_AND_SEND = ("run", "a.csv", "--shard-id", "a", "--epoch", "0")
 BUILD = ("build", "a.csv", "--shard-id", "a", "--epoch", "0")
 
 
@@ -160,3 +161,42 @@ def test_ids_stay_on_one_line_of_a_narrow_terminal(folder: Path, threaded_backen
     os.close(terminal)
     rows = re.findall(r"^\d+ +[0-9a-f]{12} +a +\d+ +dead ", shown, re.MULTILINE)
     assert len(rows) == WINDOWS, shown
+
+
+def test_on_a_terminal_logs_are_lines_for_people_above_the_progress_bar(
+    folder: Path, threaded_backend: Any
+) -> None:
+    terminal, side = pty.openpty()
+    termios.tcsetwinsize(side, (24, 250))
+    code, _ = run(
+        folder,
+        BUILD_AND_SEND,
+        threaded_backend.endpoint,
+        stdout=subprocess.DEVNULL,
+        stderr=side,
+        TERM="xterm",
+        LOG_LEVEL="info",
+    )
+    os.close(side)
+    shown = os.read(terminal, 65_536).decode()
+    os.close(terminal)
+    assert code == 0
+    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown)
+    assert re.search(
+        r"(?:^|\r)\d\d:\d\d:\d\d \[info +\] delivered attempts=1 pcs_id=[0-9a-f]{64}", plain, re.MULTILINE
+    )
+    assert "\x1b[" in shown
+    assert '{"' not in shown
+
+
+def test_without_a_terminal_logs_are_json(folder: Path, threaded_backend: Any) -> None:
+    _, printed = run(
+        folder,
+        BUILD_AND_SEND,
+        threaded_backend.endpoint,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        LOG_LEVEL="info",
+    )
+    (line,) = printed.splitlines()
+    assert json.loads(line)["event"] == "delivered"
