@@ -16,6 +16,7 @@ from pcs_agent.config import OUTBOX_DIR, Config
 from pcs_agent.deliver.courier import FLIGHTS_MAX, Courier
 from pcs_agent.deliver.dispatch import Dispatcher
 from pcs_agent.deliver.offload import ThreadOffload
+from pcs_agent.deliver.request_signer import RequestSigner
 from pcs_agent.deliver.transport import open_transport
 from pcs_agent.errors import ConfigError
 from pcs_agent.events import count_windows, iter_windows, open_sources
@@ -245,10 +246,13 @@ async def _deliver(
 ) -> int:
     offload = ThreadOffload()
     run = Run(outbox, offload=offload, clock=time.time, report=report, warn=warn)
-    async with open_transport(endpoint, connections_max=FLIGHTS_MAX) as transport:
+    request_signer = None
+    if config.message_signer is not None and config.signer is not None:
+        request_signer = RequestSigner(config.message_signer, config.signer.key_id, endpoint)
+    async with open_transport(endpoint, connections_max=FLIGHTS_MAX, tls=config.tls) as transport:
         courier = Courier(
             outbox,
-            Dispatcher(transport, time.time, resigner),
+            Dispatcher(transport, time.time, resigner, request_signer),
             offload=offload,
             monotonic=time.monotonic,
             sleep=asyncio.sleep,

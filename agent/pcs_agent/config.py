@@ -7,6 +7,11 @@ variable                   meaning                                              
 `PCS_SIGN_ALG`             `none`, `hmac` or `ed25519`                                                 `none`
 `PCS_HMAC_KEY`             the shared secret, raw UTF-8                                                none
 `PCS_ED25519_SECRET_B64`   standard base64 of the 32-byte seed                                         none
+`SIGN_REQUESTS`            whether requests are signed as a whole, too, where records are signed       `true`
+`TLS_CA_FILE`              authorities to trust instead of the system's, PEM                           none
+`TLS_CLIENT_CERT`          the agent's own certificate chain, PEM                                      none
+`TLS_CLIENT_KEY`           its private key, PEM                                                        none
+`TLS_VERIFY`               whether the backend's certificate is verified                               `true`
 `OUTBOX_DIR`               folder of the outbox                                                        `./outbox`
 `OUTBOX_RETENTION_DAYS`    how long delivered records stay in the outbox                               14
 `DELIVERY_DEADLINE_S`      how long one record is retried, from its first attempt in this process      900
@@ -22,16 +27,19 @@ from __future__ import annotations
 
 import math
 import os
+import ssl
 import stat
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from pcs_agent.deliver.tls import client_context
 from pcs_agent.errors import ConfigError
 from pcs_agent.wording import display_name
 from pcs_core.errors import KeyMaterialError, ParamsError
 from pcs_core.keyfile import KEY_FILE_BYTES_MAX, parse_ed25519_public, parse_ed25519_secret
+from pcs_core.keyring import message_ed25519_key, message_hmac_key
 from pcs_core.params import Params, parse_params
 from pcs_core.signing import (
     HMAC_KEY_SHORT_BYTES,
@@ -47,6 +55,11 @@ ENDPOINT = "ENDPOINT"
 PCS_SIGN_ALG = "PCS_SIGN_ALG"
 PCS_HMAC_KEY = "PCS_HMAC_KEY"
 PCS_ED25519_SECRET_B64 = "PCS_ED25519_SECRET_B64"  # noqa: S105  # the variable's name
+SIGN_REQUESTS = "SIGN_REQUESTS"
+TLS_CA_FILE = "TLS_CA_FILE"
+TLS_CLIENT_CERT = "TLS_CLIENT_CERT"
+TLS_CLIENT_KEY = "TLS_CLIENT_KEY"
+TLS_VERIFY = "TLS_VERIFY"
 OUTBOX_DIR = "OUTBOX_DIR"
 OUTBOX_RETENTION_DAYS = "OUTBOX_RETENTION_DAYS"
 DELIVERY_DEADLINE_S = "DELIVERY_DEADLINE_S"
@@ -73,6 +86,8 @@ class Config:
         endpoint_label: Scheme, host and port of it: what messages say.
         algorithm: How records are signed.
         signer: The key, `None` where signing is off.
+        message_signer: Signs whole requests; `None` where that, or signing, is off.
+        tls: Whom the agent trusts and what it shows; `None` for plain HTTP.
         verification_keys: What `verify` checks signatures with; empty where signing is off.
         outbox_dir: Folder of the outbox.
         retention_days: How long delivered records stay in it, ≥ 0.
@@ -86,6 +101,8 @@ class Config:
     endpoint_label: str
     algorithm: SigningAlgorithm
     signer: Signer | None
+    message_signer: Signer | None
+    tls: ssl.SSLContext | None = field(repr=False)
     verification_keys: tuple[VerificationKey, ...]
     outbox_dir: str
     retention_days: float
@@ -119,22 +136,27 @@ class Config:
         return self.signer
 
 
-def read_environment(key_file: str | None = None) -> Config:
+def read_environment(key_file: str | None = None, ca_file: str | None = None) -> Config:
     """Check the process's environment, as `load_config` does; the only place that reads it."""
-    return load_config(os.environ, key_file)
+    return load_config(os.environ, key_file, ca_file)
 
 
-def load_config(environ: Mapping[str, str], key_file: str | None = None) -> Config:
+def load_config(
+    environ: Mapping[str, str], key_file: str | None = None, ca_file: str | None = None
+) -> Config:
     """Check every variable.
 
     Args:
         environ: The environment.
         key_file: Path given with `--key-file`.
+        ca_file: Path given with `--ca-file`.
 
     Raises:
         ConfigError: A value that cannot be used; names the variable, never a secret's value.
     """
     values = {name: value for name, value in environ.items() if value}
+    if ca_file is not None:
+        values[TLS_CA_FILE] = ca_file
     endpoint = values.get(ENDPOINT)
     algorithm = _read_algorithm(values, key_file)
     keys = _read_keys(values, algorithm, key_file)
@@ -144,11 +166,16 @@ def load_config(environ: Mapping[str, str], key_file: str | None = None) -> Conf
     outbox_dir = values.get(OUTBOX_DIR, OUTBOX_DIR_DEFAULT)
     if "\0" in outbox_dir:
         raise ConfigError(f"{OUTBOX_DIR}: found a NUL character; allowed: a folder's path")
+    label = "" if endpoint is None else _check_endpoint(endpoint)
+    tls, tls_warnings = _read_tls(values, label)
+    sign_requests = _read_flag(values, SIGN_REQUESTS, default=True)
     return Config(
         endpoint=endpoint,
-        endpoint_label="" if endpoint is None else _check_endpoint(endpoint),
+        endpoint_label=label,
         algorithm=algorithm,
         signer=keys.signer,
+        message_signer=keys.message_signer if sign_requests else None,
+        tls=tls,
         verification_keys=keys.verification,
         outbox_dir=outbox_dir,
         retention_days=_read_number(
@@ -157,7 +184,7 @@ def load_config(environ: Mapping[str, str], key_file: str | None = None) -> Conf
         deadline_s=_read_number(values, DELIVERY_DEADLINE_S, DEADLINE_S_DEFAULT, 0.001, DEADLINE_S_MAX),
         log_level=level,
         params=_read_params(values),
-        warnings=keys.warnings,
+        warnings=(*keys.warnings, *tls_warnings),
     )
 
 
@@ -217,15 +244,45 @@ def _read_algorithm(values: Mapping[str, str], key_file: str | None) -> SigningA
     return algorithm
 
 
+def _read_flag(values: Mapping[str, str], name: str, *, default: bool) -> bool:
+    text = values.get(name, str(default)).lower()
+    if text not in {"true", "false"}:
+        raise ConfigError(f"{name}: found a string of length {len(text)}; allowed: true or false")
+    return text == "true"
+
+
+def _read_tls(values: Mapping[str, str], label: str) -> tuple[ssl.SSLContext | None, tuple[str, ...]]:
+    certificate, key = values.get(TLS_CLIENT_CERT, ""), values.get(TLS_CLIENT_KEY, "")
+    if bool(certificate) != bool(key):
+        missing = TLS_CLIENT_KEY if certificate else TLS_CLIENT_CERT
+        raise ConfigError(
+            f"{missing}: found nothing; allowed: both {TLS_CLIENT_CERT} and {TLS_CLIENT_KEY}, or neither"
+        )
+    verify = _read_flag(values, TLS_VERIFY, default=True)
+    if not label.startswith("https:"):
+        return None, ()
+    context = client_context(
+        ca_file=values.get(TLS_CA_FILE, ""), certificate=certificate, key=key, verify=verify
+    )
+    if verify:
+        return context, ()
+    warning = (
+        f"{TLS_VERIFY}=false: the backend's certificate is NOT verified; anybody between here and there can read and "
+        "change what is sent"
+    )
+    return context, (warning,)
+
+
 class _Keys(NamedTuple):
     signer: Signer | None
+    message_signer: Signer | None
     verification: tuple[VerificationKey, ...]
     warnings: tuple[str, ...] = ()
 
 
 def _read_keys(values: Mapping[str, str], algorithm: SigningAlgorithm, key_file: str | None) -> _Keys:
     if algorithm is SigningAlgorithm.NONE:
-        return _Keys(None, (), _warn_of_unused_keys(values))
+        return _Keys(None, None, (), _warn_of_unused_keys(values))
     if key_file is not None:
         return _read_key_file(key_file, algorithm)
     variable = next(variable for variable, wanted in _VARIABLES.items() if wanted is algorithm)
@@ -236,14 +293,23 @@ def _read_keys(values: Mapping[str, str], algorithm: SigningAlgorithm, key_file:
         )
     try:
         if algorithm is SigningAlgorithm.HMAC:
-            hmac_key = HmacKey(_encode_utf8(variable, text))
-            return _Keys(hmac_key, (hmac_key,), _warn_of_short_key(_encode_utf8(variable, text)))
+            secret_bytes = _encode_utf8(variable, text)
+            return _hmac_keys(secret_bytes, _warn_of_short_key(secret_bytes))
         secret = Ed25519SecretKey(decode_key_base64(text))
     except KeyMaterialError as error:
         problem = str(error)
     else:
-        return _Keys(secret, (secret.public,))
+        return _ed25519_keys(secret)
     raise ConfigError(f"{variable}: {problem}")
+
+
+def _hmac_keys(secret: bytes, warnings: tuple[str, ...]) -> _Keys:
+    key = HmacKey(secret)
+    return _Keys(key, message_hmac_key(secret), (key,), warnings)
+
+
+def _ed25519_keys(secret: Ed25519SecretKey, warnings: tuple[str, ...] = ()) -> _Keys:
+    return _Keys(secret, message_ed25519_key(secret.seed), (secret.public,), warnings)
 
 
 def _warn_of_unused_keys(values: Mapping[str, str]) -> tuple[str, ...]:
@@ -286,15 +352,14 @@ def _read_key_file(path: str, algorithm: SigningAlgorithm) -> _Keys:
     data, mode = _read_file(KEY_FILE_OPTION, path, KEY_FILE_BYTES_MAX)
     try:
         if algorithm is SigningAlgorithm.HMAC:
-            hmac_key = HmacKey(data.removesuffix(b"\n").removesuffix(b"\r"))
-            return _Keys(hmac_key, (hmac_key,), _warn_of_mode(path, mode))
+            return _hmac_keys(data.removesuffix(b"\n").removesuffix(b"\r"), _warn_of_mode(path, mode))
         if b"PUBLIC KEY" in data:
-            return _Keys(None, (parse_ed25519_public(data),))
+            return _Keys(None, None, (parse_ed25519_public(data),))
         secret = parse_ed25519_secret(data)
     except KeyMaterialError as error:
         problem = str(error)
     else:
-        return _Keys(secret, (secret.public,), _warn_of_mode(path, mode))
+        return _ed25519_keys(secret, _warn_of_mode(path, mode))
     raise ConfigError(f"{KEY_FILE_OPTION}: {display_name(path)}: {problem}")
 
 

@@ -124,6 +124,8 @@ def test_agent_table_has_every_variable_with_its_default() -> None:
     assert (config.signer, config.algorithm, config.params) == (None, "none", Params())
     assert documented == dict.fromkeys(AGENT_VARIABLES, "unset") | {
         "ENDPOINT": spell(config.endpoint),
+        "SIGN_REQUESTS": "true",
+        "TLS_VERIFY": "true",
         "OUTBOX_DIR": config.outbox_dir,
         "OUTBOX_RETENTION_DAYS": spell(config.retention_days),
         "DELIVERY_DEADLINE_S": spell(config.deadline_s),
@@ -132,7 +134,16 @@ def test_agent_table_has_every_variable_with_its_default() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["ENDPOINT", "PCS_SIGN_ALG", "OUTBOX_RETENTION_DAYS", "DELIVERY_DEADLINE_S", "LOG_LEVEL"]
+    "name",
+    [
+        "ENDPOINT",
+        "PCS_SIGN_ALG",
+        "SIGN_REQUESTS",
+        "TLS_VERIFY",
+        "OUTBOX_RETENTION_DAYS",
+        "DELIVERY_DEADLINE_S",
+        "LOG_LEVEL",
+    ],
 )
 def test_agent_table_allows_what_the_agent_says_it_allows(name: str) -> None:
     with pytest.raises(ConfigError) as refusal:

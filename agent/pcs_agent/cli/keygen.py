@@ -13,6 +13,7 @@ from pcs_agent.errors import ConfigError
 from pcs_agent.streams import print_text
 from pcs_agent.wording import display_name
 from pcs_core.keyfile import encode_ed25519_secret
+from pcs_core.keyring import message_ed25519_key
 from pcs_core.signing import ED25519_KEY_BYTES, Ed25519SecretKey, HmacKey
 
 _SECRET_MODE = 0o600
@@ -58,8 +59,12 @@ def keygen(*, alg: str, out: str | None, pem: bool) -> None:
     print_text(f"# {key.key_id}; the secret is in {name}")
     print_text(f"# agent, with --key-file {quoted}{instead}:")
     print_text("PCS_SIGN_ALG=ed25519")
+    public = base64.b64encode(key.public_bytes).decode("ascii")
+    message_public = base64.b64encode(message_ed25519_key(key.seed).public_bytes).decode("ascii")
     print_text("# backend, with PCS_SIGN_ALG=ed25519 too:")
-    print_text(f"PCS_ED25519_PUB_B64={base64.b64encode(key.public_bytes).decode('ascii')}")
+    print_text(f"PCS_ED25519_PUB_B64={public}")
+    print_text("# or in its PCS_KEYS_FILE, where signatures of whole requests are checked as well:")
+    print_text(f'# public_key = "{public}"\n# message_public_key = "{message_public}"')
 
 
 def _write_new(path: str, data: bytes) -> None:

@@ -168,6 +168,12 @@ key_file_option = click.option(
     help="Key to use instead of the environment's: PEM or base64; the secret itself with PCS_SIGN_ALG=hmac.",
 )
 
+ca_file_option = click.option(
+    "--ca-file",
+    metavar="FILE",
+    help="Certificate authorities to trust instead of the system's, PEM; as TLS_CA_FILE.",
+)
+
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for machines.")
 
 
@@ -179,9 +185,9 @@ def settings_from(values: dict[str, object]) -> dict[str, object]:
     }
 
 
-def read_config(key_file: str | None = None) -> Config:
+def read_config(key_file: str | None = None, ca_file: str | None = None) -> Config:
     """Read the environment, and send logs where it says."""
-    config = read_environment(key_file)
+    config = read_environment(key_file, ca_file)
     configure_logs(config.log_level)
     for message in config.warnings:
         warn(message)

@@ -10,7 +10,7 @@ import click
 from pcs_agent import app
 from pcs_agent.build import format_time
 from pcs_agent.cli.delivery import run_delivery
-from pcs_agent.cli.options import json_option, key_file_option, read_config
+from pcs_agent.cli.options import ca_file_option, json_option, key_file_option, read_config
 from pcs_agent.cli.output import ROWS_MAX, print_json, print_table, short_id, warn
 from pcs_agent.config import OUTBOX_DIR, Config
 from pcs_agent.errors import ConfigError, InputError
@@ -63,8 +63,9 @@ def list_outbox(*, as_json: bool) -> None:
     help="Sign each record anew with the present key: after the key was changed, or was wrong.",
 )
 @key_file_option
+@ca_file_option
 @json_option
-def flush(*, resign: bool, key_file: str | None, as_json: bool) -> None:
+def flush(*, resign: bool, key_file: str | None, ca_file: str | None, as_json: bool) -> None:
     """Deliver what waits in the outbox.
 
     \b
@@ -72,7 +73,7 @@ def flush(*, resign: bool, key_file: str | None, as_json: bool) -> None:
       pcs-agent outbox flush
       pcs-agent outbox flush --resign --key-file new.key
     """  # noqa: D301
-    config = read_config(key_file)
+    config = read_config(key_file, ca_file)
     config.require_endpoint()
     if not _has_folder(config):
         if not as_json:

@@ -8,6 +8,7 @@ import msgspec
 from pcs_agent import app
 from pcs_agent.cli.delivery import run_delivery
 from pcs_agent.cli.options import (
+    ca_file_option,
     epoch_option,
     json_option,
     key_file_option,
@@ -37,8 +38,11 @@ from pcs_agent.events.windows import WINDOW_EVENTS_MAX
     help="Seconds one record is retried from its first attempt on, instead of DELIVERY_DEADLINE_S (900).",
 )
 @key_file_option
+@ca_file_option
 @json_option
-def run(*, key_file: str | None, deadline_s: float | None, as_json: bool, **values: object) -> None:
+def run(
+    *, key_file: str | None, ca_file: str | None, deadline_s: float | None, as_json: bool, **values: object
+) -> None:
     """Summarise INPUT… and deliver one signed record per window.
 
     INPUT is a file (.csv, .jsonl, .ndjson, .npy, .parquet) or - for standard input. Rows are events, numeric columns are
@@ -62,7 +66,7 @@ def run(*, key_file: str | None, deadline_s: float | None, as_json: bool, **valu
       pcs-agent run day1.npy day2.npy --shard-id s1 --epoch 100 --window 10000 --json
       tail -n +1 log.jsonl | pcs-agent run - --format jsonl --shard-id s1 --epoch 0 --window 500
     """  # noqa: D301  # \b is click's
-    config = read_config(key_file)
+    config = read_config(key_file, ca_file)
     request = msgspec.convert(settings_from(values), app.StreamRequest)
     if deadline_s is not None:
         config = config.with_deadline(deadline_s)

@@ -10,6 +10,7 @@ import msgspec
 
 from pcs_agent.build import format_time
 from pcs_agent.deliver.policy import parse_http_date
+from pcs_agent.deliver.request_signer import RequestSigner
 from pcs_agent.deliver.transport import Answer, Transport
 from pcs_core.ports import WallClock
 from pcs_core.record import Record, encode_record
@@ -23,17 +24,25 @@ class Dispatcher:
         clock_skew_ms: The agent's clock minus the backend's, as last measured; 0 before.
     """
 
-    def __init__(self, transport: Transport, clock: WallClock, resigner: Signer | None = None) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        clock: WallClock,
+        resigner: Signer | None = None,
+        request_signer: RequestSigner | None = None,
+    ) -> None:
         """Take the collaborators.
 
         Args:
             transport: The way to the backend.
             clock: For `sent_at` and the skew.
             resigner: Signs every record anew before it is sent; `None` leaves signatures as they are.
+            request_signer: Signs every request as a whole; `None` leaves it unsigned.
         """
         self._transport = transport
         self._clock = clock
         self._resigner = resigner
+        self._request_signer = request_signer
         self.clock_skew_ms = 0
 
     async def send(self, record: Record, attempt: int) -> Answer:
@@ -47,7 +56,13 @@ class Dispatcher:
             TransportError: No answer came.
         """
         sent_s = self._clock()
-        answer = await self._transport.post(self._encode(record, attempt, sent_s))
+        body = self._encode(record, attempt, sent_s)
+        if self._request_signer is None:
+            answer = await self._transport.post(body)
+        else:
+            answer = await self._transport.post(
+                body, self._request_signer.headers(body, self.backend_time_s())
+            )
         date_s = parse_http_date(answer.date) if answer.date else None
         if date_s is not None:
             # A `Date` has whole seconds, so its middle is the best guess; so is the middle between sending and now.

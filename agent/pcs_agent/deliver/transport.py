@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import AsyncIterator
+import ssl
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 import aiohttp
@@ -20,6 +22,9 @@ CONNECT_TIMEOUT_S = 10.0
 TOTAL_TIMEOUT_S = 30.0
 ANSWER_BYTES_MAX = 65_536
 """A receipt has some 500 bytes; what passes this bound is no receipt."""
+
+
+NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
 
 class Answer(NamedTuple):
@@ -45,8 +50,12 @@ class Answer(NamedTuple):
 class Transport(Protocol):
     """Takes a record's bytes to the backend."""
 
-    async def post(self, body: bytes) -> Answer:
+    async def post(self, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
         """Return the answer.
+
+        Args:
+            body: The bytes to send.
+            headers: Further headers, such as a signature of the request.
 
         Raises:
             TransportError: None came, or not in time.
@@ -61,11 +70,13 @@ class HttpTransport:
         self._session = session
         self._endpoint = endpoint
 
-    async def post(self, body: bytes) -> Answer:
+    async def post(self, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
         """As `Transport.post`."""
         failure: Exception
         try:
-            async with self._session.post(self._endpoint, data=body, allow_redirects=False) as response:
+            async with self._session.post(
+                self._endpoint, data=body, headers=headers, allow_redirects=False
+            ) as response:
                 head = await _read_up_to(response.content, ANSWER_BYTES_MAX + 1)
                 return Answer(
                     status=response.status,
@@ -81,15 +92,18 @@ class HttpTransport:
 
 
 @asynccontextmanager
-async def open_transport(endpoint: str, *, connections_max: int) -> AsyncIterator[Transport]:
+async def open_transport(
+    endpoint: str, *, connections_max: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[Transport]:
     """Open the connections to one endpoint, and close them in the end.
 
     Args:
         endpoint: The full submit URL.
         connections_max: Connections at once.
+        tls: Whom to trust, and what to show; `None` for the system's authorities and nothing.
     """
     session = aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=connections_max),
+        connector=aiohttp.TCPConnector(limit=connections_max, ssl=True if tls is None else tls),
         cookie_jar=aiohttp.DummyCookieJar(),
         timeout=aiohttp.ClientTimeout(total=TOTAL_TIMEOUT_S, sock_connect=CONNECT_TIMEOUT_S),
         headers={
