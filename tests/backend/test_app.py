@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import stat
 import threading
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,7 +16,7 @@ from inboxes import WAIT_S, HeldFiles, signed
 from pcs_backend.app import Service, real_ports
 from pcs_backend.config import load_config
 from pcs_backend.errors import BackendError
-from pcs_core.wal import Files
+from pcs_core.wal import Files, PosixFiles
 
 pytestmark = [pytest.mark.slow]
 
@@ -150,6 +151,17 @@ async def test_log_that_failed_turns_ready_red_and_takes_nothing(tmp_path: Path)
         assert await get(session, f"{serving.url}/health/live") == (200, "")
     serving.stop.set()
     await serving.task
+
+
+async def test_administration_socket_is_its_owners_alone(tmp_path: Path) -> None:
+    serving = Serving(tmp_path, PosixFiles())
+    await serving.ready()
+    mode = (tmp_path / "admin.sock").stat().st_mode
+    assert stat.S_ISSOCK(mode)
+    assert stat.S_IMODE(mode) == 0o600
+    serving.stop.set()
+    await serving.task
+    assert not (tmp_path / "admin.sock").exists()
 
 
 async def test_free_space_is_watched_while_serving(tmp_path: Path) -> None:

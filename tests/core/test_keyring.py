@@ -129,6 +129,25 @@ class TestVerify:
         assert tried == ["c", "a", "b"]
 
 
+def test_an_unknown_key_costs_as_many_tries_as_a_bad_signature(monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[str] = []
+    verifies = HmacKey.verifies
+
+    def watched(key: HmacKey, digest: bytes, signature: bytes) -> bool:
+        tried.append(key.key_id)
+        return verifies(key, digest, signature)
+
+    monkeypatch.setattr(HmacKey, "verifies", watched)
+    ring = Keyring([entry(), entry(OTHER, key_id="other")])
+    assert refusal(ring, record(b"a stranger's key")) == "no_key"
+    unknown = list(tried)
+    tried.clear()
+    changed = msgspec.structs.replace(record(), epoch=8)
+    assert refusal(ring, changed) == "no_key"
+    assert tried == unknown
+    assert len(unknown) == 4
+
+
 class TestTheRing:
     def test_a_key_is_found_by_the_operators_name_and_by_its_own(self) -> None:
         key = entry(key_id="plants")

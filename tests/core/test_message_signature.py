@@ -32,7 +32,7 @@ from pcs_core.message_signature import (
     signature_base,
     verify_message,
 )
-from pcs_core.signing import Ed25519SecretKey, HmacKey
+from pcs_core.signing import Ed25519PublicKey, Ed25519SecretKey, HmacKey
 
 SECRET = b"the record key of the plants"
 SEED = bytes(range(32))
@@ -238,6 +238,32 @@ class TestRefusals:
         headers = signed()
         headers["signature-input"] = headers["signature-input"].replace("hmac-sha256", "ed25519")
         assert refusal(headers) == "message_false"
+
+    def test_an_unknown_key_costs_as_much_as_a_false_signature(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        """One try each, of the same kind: the time does not tell which key ids exist."""
+        tried: list[str] = []
+        for kind in (HmacKey, Ed25519PublicKey):
+            verifies = kind.verifies
+
+            def watched(key: HmacKey, digest: bytes, signature: bytes, verifies: object = verifies) -> bool:
+                tried.append(type(key).__name__)
+                return verifies(key, digest, signature)
+
+            monkeypatch.setattr(kind, "verifies", watched)
+        ed25519 = message_ed25519_key(SEED)
+        known = entry_of_public_key(pcs_records.ed25519_public(SEED))
+        ring = Keyring(
+            [RING.entries[0], KeyEntry(key_id="e", record_key=known.record_key, message_key=ed25519.public)]
+        )
+        other_body = MESSAGE._replace(path="/elsewhere")
+        for headers in (signed(other_body), sign_message(other_body, ed25519, known.key_id, NOW_S)):
+            tried.clear()
+            assert refusal(headers, ring=ring) == "message_false"
+            false = list(tried)
+            tried.clear()
+            assert refusal(headers, ring=Keyring([entry_of_secret(b"another")])) == "message_key"
+            assert tried == false
+            assert len(false) == 1
 
     def test_an_unknown_key(self) -> None:
         assert refusal(signed(), ring=Keyring([entry_of_secret(b"another")])) == "message_key"

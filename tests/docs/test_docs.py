@@ -225,6 +225,20 @@ def test_links_lead_somewhere(page: Path) -> None:
             assert anchor in slugs, target
 
 
+def test_every_threat_is_met_by_a_test_that_exists() -> None:
+    rows = table("docs/security.md", "Threats", "threat")
+    assert len(rows) > 20
+    for threat, (_, tests) in rows.items():
+        named = code(tests)
+        assert named, threat
+        for each in named:
+            path, _, name = each.partition("::")
+            source = read(path)
+            assert not name or re.search(rf"^class {name}\b|^(async )?def {name}\b", source, re.MULTILINE), (
+                each
+            )
+
+
 @every_page
 def test_files_a_page_names_exist(page: Path) -> None:
     rooms = {path.name for path in ROOT.iterdir() if path.is_dir()} | {"helm", "compose", "grafana", "load"}
