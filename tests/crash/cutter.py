@@ -9,12 +9,13 @@ import contextlib
 import functools
 import json
 import os
+import select
 import signal
 import socket
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NoReturn
 
 from crash.image import cut_power
 from crash.plan import Moment, Place, Plan
@@ -30,9 +31,17 @@ class Cutter:
     """One cut, once armed."""
 
     def __init__(self, control: socket.socket, cut_folder: str | None) -> None:
-        """Take the line to the harness, and a folder of the disk to cut; `None` kills this process and no more."""
-        self._control = control
-        self._folder = None if cut_folder is None else os.open(cut_folder, os.O_RDONLY | os.O_DIRECTORY)
+        """Fork the executioner. Call it before any thread is started.
+
+        Args:
+            control: The line to the harness.
+            cut_folder: A folder of the disk to cut; `None` kills and no more.
+        """
+        receiving, self._executioner = os.pipe()
+        if os.fork() == 0:
+            os.close(self._executioner)
+            _execute(receiving, control, cut_folder)
+        os.close(receiving)
         self._plan: Plan | None = None
         self._others: Sequence[int] = ()
         self._patient_until_s = 0.0
@@ -113,16 +122,33 @@ class Cutter:
         self._cut(plan, name)
 
     def _cut(self, plan: Plan, name: str) -> None:
-        """Tell the harness, cut, die. Nobody acknowledges anything after the cut."""
-        told = {"place": plan.place, "call": name, "moment": plan.moment, "at_s": time.monotonic()}
-        self._control.sendall(json.dumps(told).encode() + b"\n")
-        for process in self._others:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(process, signal.SIGKILL)
-        if self._folder is not None:
-            cut_power(self._folder)
-        os.kill(os.getpid(), signal.SIGKILL)
-        threading.Event().wait()  # the signal is on its way: nothing more happens in this thread
+        """Have the cut made. Does not return."""
+        processes = [os.getpid(), *self._others]
+        order = {"place": plan.place, "call": name, "moment": plan.moment, "processes": processes}
+        os.write(self._executioner, json.dumps(order).encode())
+        threading.Event().wait()
+
+
+def _execute(orders: int, control: socket.socket, cut_folder: str | None) -> NoReturn:
+    """Wait for the order, then cut: kill, and only then shut the disk down, so that nobody acknowledges what is lost.
+
+    A process of its own, because no process can do both. It ends with its parent.
+    """
+    try:
+        for number in range(3):
+            os.close(number)
+        folder = None if cut_folder is None else os.open(cut_folder, os.O_RDONLY | os.O_DIRECTORY)
+        if order := os.read(orders, select.PIPE_BUF):
+            told = json.loads(order)
+            told["at_s"] = time.monotonic()
+            for process in told.pop("processes"):
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(process, signal.SIGKILL)
+            if folder is not None:
+                cut_power(folder)
+            control.sendall(json.dumps(told).encode() + b"\n")
+    finally:  # nothing of the parent runs a second time here
+        os._exit(0)
 
 
 class WatchedOs:

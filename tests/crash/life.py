@@ -21,13 +21,13 @@ _LINE_BYTES_MAX = 1 << 20
 
 
 class Cut(NamedTuple):
-    """What the process told just before it cut.
+    """A cut as it was made.
 
     Attributes:
         place: Where it was.
         call: The system call.
         moment: Before, during or after it.
-        at_s: When, by the monotonic clock.
+        at_s: When, by the monotonic clock; the machine still had power.
     """
 
     place: Place
