@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Iterator
 
 import pytest
@@ -56,3 +57,26 @@ def postgres_dsn(postgres_server: PostgresServer) -> Iterator[str]:
     # Left behind, hundreds of files a database would be synced at each restart of the server.
     postgres_server.start()
     postgres_server.drop_database(dsn)
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print the tables that tests filled with `record_property(title, "cell | cell | …")`, whatever else is shown.
+
+    A title reads `name: column | column | …`. Rows that differ in the columns between the second and the last only are
+    printed as one, with all that stands there.
+    """
+    tables: dict[str, dict[tuple[str, ...], list[set[str]]]] = defaultdict(dict)
+    for report in terminalreporter.getreports("passed"):
+        for title, line in report.user_properties:
+            if " | " not in title:
+                continue
+            first, second, *middle, last = str(line).split(" | ")
+            cells = tables[title].setdefault((first, second, last), [set() for _ in middle])
+            for cell, value in zip(cells, middle, strict=True):
+                cell.add(value)
+    for title, rows in tables.items():
+        terminalreporter.section(title.partition(":")[0])
+        terminalreporter.write_line(title.partition(": ")[2])
+        for (first, second, last), middle in rows.items():
+            cells = [first, second, *(" ".join(sorted(cell)) for cell in middle), last]
+            terminalreporter.write_line(" | ".join(cells))

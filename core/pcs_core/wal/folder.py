@@ -185,6 +185,12 @@ class LogFolder:
         Returns:
             Whether all of them are on disk; otherwise the disk refused, or there is no room for more.
         """
+        try:
+            return self._keep_damaged(data, damages)
+        except OSError:
+            return False
+
+    def _keep_damaged(self, data: bytes, damages: Sequence[Damage]) -> bool:
         names = self._files.list_names(self._aside)
         sizes = {name: int(match["size"]) for name in names if (match := _DAMAGED.fullmatch(name))}
         for damage in damages:
@@ -196,11 +202,8 @@ class LogFolder:
             sizes[name] = damage.size_bytes
             if len(sizes) > ASIDE_DAMAGED_FILES_MAX or sum(sizes.values()) > ASIDE_DAMAGED_BYTES_MAX:
                 return False
-            try:
-                self._files.make_folder(self._aside)
-                self._files.replace(os.path.join(self._aside, name), [content])
-            except OSError:
-                return False
+            self._files.make_folder(self._aside)
+            self._files.replace(os.path.join(self._aside, name), [content])
         return True
 
     def aside_names(self) -> list[str]:

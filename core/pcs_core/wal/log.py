@@ -77,6 +77,7 @@ class Wal:
         self._pinned: set[int] = set()
         self._count = 0
         self._chain = 0
+        self._is_between = False  # the newest segment is sealed, and the next could not be made yet
         self._next_sequence = 1
         self._synced_sequence = 0
         self._last_good_sequence = 0
@@ -172,6 +173,8 @@ class Wal:
             raise WalFailedError(self._failure)
         if self._count:
             self._rotate()
+        elif self._is_between:
+            self._begin_next()
 
     def read(self, position: Position) -> Frame:
         """Read one frame back.
@@ -231,7 +234,8 @@ class Wal:
         if last_is_whole:
             self._resume_segment()
         else:
-            self._begin_segment()
+            self._make_segment()
+            self._sync_made()
         if identity.anchor is None:
             with contextlib.suppress(
                 OSError
@@ -241,6 +245,8 @@ class Wal:
     def _append(self, frames: Sequence[NewFrame]) -> list[Position]:
         if self._failure is not None:
             raise WalFailedError(self._failure)
+        if self._is_between:
+            self._begin_next()
         first = self._next_sequence
         encoded = [encode_frame(frame, first + index, self._salt) for index, frame in enumerate(frames)]
         if self._count and self._size_bytes + sum(map(len, encoded)) > self._segment_bytes:
@@ -276,29 +282,51 @@ class Wal:
         seal = encode_frame(encode_seal(self._count, self._chain), self._next_sequence, self._salt)
         self._next_sequence += 1
         self._write([seal])
+        handle = self._open_handle()
         try:
-            self._files.sync_data(self._open_handle())
-            self._files.close(self._open_handle())
+            self._files.sync_data(handle)
             self._handle = None
-            self._sealed_bytes[self._segments[-1]] = self._size_bytes + len(seal)
-            self._begin_segment()
+            self._files.close(handle)
+        except OSError as error:
+            raise self._fail("rotation", error) from error
+        self._sealed_bytes[self._segments[-1]] = self._size_bytes + len(seal)
+        self._size_bytes = self._count = self._chain = 0
+        self._is_between = True
+        self._begin_next()
+
+    def _begin_next(self) -> None:
+        """Begin a segment after one that is sealed. A disk that was full then may have room at the next attempt."""
+        try:
+            self._make_segment()
+        except OSError as error:
+            raise WalFailedError(f"rotation failed: {name_of(error)}") from error
+        try:
+            self._sync_made()
         except OSError as error:
             raise self._fail("rotation", error) from error
 
-    def _begin_segment(self) -> None:
+    def _make_segment(self) -> None:
+        """Make a segment that is not on disk yet, and holds nothing that counts."""
+        handle = self._files.open_append(self._folder.path_of(self._next_sequence))
+        try:
+            self._files.truncate(handle, 0)  # a leftover of the same name holds no frame
+            self._files.append(handle, [encode_segment_header(self._salt, self._next_sequence)])
+        except OSError:
+            self._files.close(handle)
+            raise
+        self._handle = handle
+
+    def _sync_made(self) -> None:
+        """Take the segment that was made. On return it is on disk, and is the one being written."""
         first = self._next_sequence
-        path = self._folder.path_of(first)
-        header = encode_segment_header(self._salt, first)
-        self._handle = self._files.open_append(path)
-        self._files.truncate(self._handle, 0)  # a leftover of the same name holds no frame
-        self._files.append(self._handle, [header])
-        self._files.sync_data(self._handle)
+        self._files.sync_data(self._open_handle())
         self._files.sync_folder(self._folder.path)
         if first not in self._segments:
             self._segments.append(first)
-        self._size_bytes = len(header)
+        self._size_bytes = SEGMENT_HEADER_BYTES
         self._count = self._chain = 0
         self._synced_sequence = first - 1
+        self._is_between = False
 
     def _resume_segment(self) -> None:
         """Go on in the last segment. Its bytes may never have been synced, so they are now."""

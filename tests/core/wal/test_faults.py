@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -107,8 +108,46 @@ def test_after_a_failed_sync_nothing_is_acknowledged_again(tmp_path: Path) -> No
         assert log.wal.commit([frame_of(3)])[0].sequence > 2
 
 
-@pytest.mark.parametrize("call", ["sync_data", "open_append", "sync_folder"])
-def test_a_failure_while_the_next_segment_is_made_stops_the_log_and_keeps_what_was_acknowledged(
+@pytest.mark.parametrize("call", ["open_append", "truncate", "append"])
+@pytest.mark.parametrize("ended", ["goes on", "closed"])
+def test_a_disk_that_is_full_when_the_next_segment_is_made_stops_nothing_for_good(
+    tmp_path: Path, call: str, ended: str
+) -> None:
+    """The old segment is sealed by then, and nothing in the new one counts before its sync."""
+
+    class FullFiles(FailingFiles):
+        def append(self, handle: int, buffers: Sequence[bytes]) -> None:
+            if self.fail.get("append") and segments(tmp_path)[-1].stat().st_size:
+                PosixFiles.append(self, handle, buffers)  # only the new segment's header finds no room
+            else:
+                super().append(handle, buffers)
+
+    files = FullFiles()
+    with opened(tmp_path, files, segment_bytes=1) as log:
+        log.wal.commit([frame_of(0)])
+        files.fail, files.prefix_bytes = {call: errno.ENOSPC}, 9
+        for _ in range(3):
+            with pytest.raises(WalFailedError, match=r"^rotation failed: No space left on device$"):
+                log.wal.commit([frame_of(1)])
+        with pytest.raises(WalFailedError, match=r"^rotation failed: No space left on device$"):
+            log.wal.seal()
+        assert (log.wal.failure, log.wal.sealed_segments) == (None, [])
+        assert log.wal.size_bytes == segments(tmp_path)[0].stat().st_size
+        files.fail = {}
+        if ended == "goes on":
+            assert log.wal.commit([frame_of(2)])[0][:2] == (3, 3)
+            assert log.wal.sealed_segments == [1]
+    with opened(tmp_path) as log:
+        assert log.frames == [frame_of(0), frame_of(2)][: 2 if ended == "goes on" else 1]
+        assert log.wal.damages == []
+        log.wal.commit([frame_of(3)])
+    with opened(tmp_path) as log:
+        assert log.frames[-1] == frame_of(3)
+        assert (log.wal.damages, log.wal.torn_bytes) == ([], 0)
+
+
+@pytest.mark.parametrize("call", ["sync_data", "sync_folder"])
+def test_a_failed_sync_while_the_next_segment_is_made_stops_the_log_and_keeps_what_was_acknowledged(
     tmp_path: Path, call: str
 ) -> None:
     """L20."""
