@@ -10,24 +10,6 @@ import pytest
 from servers import PostgresServer, RedisServer
 
 
-def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
-    """Say how many levels of durability this machine could not test.
-
-    A level's tests record the property `durability_level`: why it cannot run, or nothing.
-    """
-    recorded = {
-        str(value)
-        for reports in terminalreporter.stats.values()
-        for report in reports
-        for name, value in getattr(report, "user_properties", ())
-        if name == "durability_level"
-    }
-    if recorded:
-        missing = sorted(recorded - {""})
-        why = f" ({'; '.join(missing)})" if missing else ""
-        terminalreporter.write_line(f"durability levels that could not run: {len(missing)}{why}")
-
-
 @pytest.fixture(scope="session")
 def redis_server() -> Iterator[RedisServer]:
     with RedisServer() as server:
@@ -60,6 +42,30 @@ def postgres_dsn(postgres_server: PostgresServer) -> Iterator[str]:
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Print what tests found that a pass does not tell."""
+    print_levels(terminalreporter)
+    print_tables(terminalreporter)
+
+
+def print_levels(terminalreporter: pytest.TerminalReporter) -> None:
+    """Say how many levels of durability this machine could not test.
+
+    A level's tests record the property `durability_level`: why it cannot run, or nothing.
+    """
+    recorded = {
+        str(value)
+        for reports in terminalreporter.stats.values()
+        for report in reports
+        for name, value in getattr(report, "user_properties", ())
+        if name == "durability_level"
+    }
+    if recorded:
+        missing = sorted(recorded - {""})
+        why = f" ({'; '.join(missing)})" if missing else ""
+        terminalreporter.write_line(f"durability levels that could not run: {len(missing)}{why}")
+
+
+def print_tables(terminalreporter: pytest.TerminalReporter) -> None:
     """Print the tables that tests filled with `record_property(title, "cell | cell | …")`, whatever else is shown.
 
     A title reads `name: column | column | …`. Rows that differ in the columns between the second and the last only are
