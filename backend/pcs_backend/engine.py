@@ -363,8 +363,12 @@ def _report_damage(inbox: Inbox) -> None:
 
 
 @contextlib.asynccontextmanager
-async def offline(engine: Engine) -> AsyncIterator[None]:
-    """Open an engine over a data folder that exists, without serving; on leaving, everything is on disk and closed.
+async def offline(engine: Engine, *, must_exist: bool = True) -> AsyncIterator[None]:
+    """Open an engine without serving; on leaving, everything is on disk and closed.
+
+    Args:
+        engine: Not opened yet.
+        must_exist: Whether a data folder that is missing is refused instead of made.
 
     Raises:
         WalLockedError: A process serves from the folder.
@@ -372,7 +376,7 @@ async def offline(engine: Engine) -> AsyncIterator[None]:
         DataError: Its data cannot be started from.
     """
     try:
-        engine.claim(must_exist=True)
+        engine.claim(must_exist=must_exist)
         await engine.open()
     except BaseException:
         await engine.close()
