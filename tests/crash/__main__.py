@@ -7,7 +7,6 @@ The last line reads `cuts N acknowledged N lost N doubled N`. Exit codes: 0 noth
 from __future__ import annotations
 
 import argparse
-import asyncio
 import contextlib
 import multiprocessing
 import os
@@ -19,6 +18,8 @@ import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
+
+import uvloop
 
 from crash.image import Folder, Image, ImageError, why_unavailable
 from crash.ledger import Tally
@@ -169,7 +170,7 @@ def main() -> int:
     tally = Tally()
     problem = ""
     try:
-        asyncio.run(run(arguments, report, tally))
+        uvloop.run(run(arguments, report, tally))
     except (LifeError, ImageError) as error:
         problem = f"no result: {error}"
     except KeyboardInterrupt:
