@@ -35,7 +35,7 @@ from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.errors import WalError
 from pcs_core.wal import PosixFiles
 
-DISK_CHECK_INTERVAL_S = 1.0
+DISK_CHECK_INTERVAL_S = 0.1
 HOUSEKEEPING_INTERVAL_S = 60.0
 ADMIN_CONNECTIONS_MAX = 16
 
