@@ -20,7 +20,7 @@ import structlog
 from aiohttp import web
 
 from pcs_backend.config import ALLOWED, Config
-from pcs_backend.engine import Engine, Ports, run_until, server_store
+from pcs_backend.engine import Engine, Ports, run_unless, run_until, server_store
 from pcs_backend.errors import BackendError, ConfigError, StoreUnavailableError
 from pcs_backend.http.admin import SOCKET_NAME, AdminRoutes
 from pcs_backend.http.body import BodyReader
@@ -111,10 +111,13 @@ class Service:
             engine.claim()
             runner, listener = await self._listen(announce)
             stack.push_async_callback(runner.cleanup)
-            await engine.open()
+            # Nothing was taken yet, so a stop need not wait for what takes long.
+            if not await run_unless(stop, "opening", engine.open(), self._give_up_opening):
+                _log.info("stopped while the log was read")
+                return
             self._measure_disk()  # now, so that not even the first request is taken on a full disk
             admin = await stack.enter_async_context(self._administer())
-            await self._first_contact()
+            await run_unless(stop, "first-contact", self._first_contact(), asyncio.Task.cancel)
             _log.info("ready", backlog=engine.inbox.open_requests, wal_bytes=engine.inbox.size_bytes)
 
             async def drain() -> None:
@@ -133,6 +136,11 @@ class Service:
                 tasks.append(("certificate", listener.watch(self._ports.sleep)))
             await run_until(stop, tasks, drain)
         _log.info("stopped")
+
+    def _give_up_opening(self, opening: asyncio.Task[None]) -> None:
+        del opening  # it ends by itself, between two frames
+        _log.info("stopping")
+        self._engine.abandon()
 
     async def _listen(self, announce: Callable[[str], None]) -> tuple[web.ServerRunner, Listener]:
         settings = self._config.settings

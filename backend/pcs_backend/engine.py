@@ -28,7 +28,7 @@ from pcs_backend.dedup.postgres_store import PostgresStore
 from pcs_backend.dedup.redis_store import RedisStore
 from pcs_backend.dedup.store import DedupStore
 from pcs_backend.effects.metrics import Metrics
-from pcs_backend.errors import BackendError, ConfigError, DataError
+from pcs_backend.errors import AbandonedError, BackendError, ConfigError, DataError
 from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.offload import OwnedOffload
 from pcs_backend.pipeline import Pipeline
@@ -131,6 +131,7 @@ class Engine:
         self.pipeline = self._new_pipeline(self.inbox)
         self.settlers = [self._new_settler(self.inbox, self.pipeline)]
         self._snapshot_at_sequence = 0
+        self._abandoned = False
         self.is_open = False
 
     @property
@@ -177,6 +178,7 @@ class Engine:
         Raises:
             WalError: Another process owns a log.
             DataError: Starting would forget what was answered, or the disk refused.
+            AbandonedError: `abandon` was called.
         """
         try:
             await self._open_logs()
@@ -186,12 +188,18 @@ class Engine:
             _report_damage(inbox)
         self.is_open = True
 
+    def abandon(self) -> None:
+        """Give up what takes long: reading the logs, or writing a snapshot. Nothing is lost, and both end soon."""
+        self._abandoned = True
+
     async def _open_logs(self) -> None:
         files = self._ports.files
         problem = None
         if (memory := self._memory) is not None:
             files.make_folder(os.path.dirname(self._snapshot_path))
-            problem = await self._bulk.run(lambda: memory.restore_snapshot(files, self._snapshot_path))
+            problem = await self._bulk.run(
+                lambda: memory.restore_snapshot(files, self._snapshot_path, self._check_wanted)
+            )
             self._snapshot_at_sequence = memory.covered_sequence
         await self.inbox.open(self._visit)
         if self._memory is not None:
@@ -224,7 +232,11 @@ class Engine:
         at_sequence = self.inbox.synced_sequence
         try:
             await self._memory.save_snapshot(
-                self._ports.files, self._ports.random_bytes, self._bulk, self._snapshot_path
+                self._ports.files,
+                self._ports.random_bytes,
+                self._bulk,
+                self._snapshot_path,
+                self._check_wanted,
             )
         except OSError as error:  # the old snapshot and the log still have everything
             _log.error("the snapshot was not written", error=name_of(error))
@@ -259,7 +271,7 @@ class Engine:
     async def close(self) -> None:
         """Give everything back, after the tasks ended. Safe after a failed `open`."""
         if self.is_open:
-            await self.save_snapshot()
+            await self._save_last_snapshot()
         await self.store.close()
         for inbox in self.inboxes:
             await inbox.close()
@@ -272,13 +284,28 @@ class Engine:
         inbox = self._new_inbox(worker)
         try:
             # The memory store never had another worker, so such a folder holds none of its frames.
-            await inbox.open(lambda _sequence, _frame: None)
+            await inbox.open(lambda _sequence, _frame: self._check_wanted())
         except WalError as error:
             raise DataError(f"the inbox of worker {worker}: {error}") from None
         self._orphans.append(inbox)
         self.settlers.append(self._new_settler(inbox, self._new_pipeline(inbox)))
 
+    async def _save_last_snapshot(self) -> None:
+        """Write the snapshot if that is done within the time of a stop; else the next start reads more of the log."""
+        giving_up = asyncio.get_running_loop().call_later(self._config.settings.drain_timeout_s, self.abandon)
+        try:
+            await self.save_snapshot()
+        except AbandonedError:
+            _log.warning("the last snapshot took too long and was left out; the log has everything")
+        finally:
+            giving_up.cancel()
+
+    def _check_wanted(self) -> None:
+        if self._abandoned:
+            raise AbandonedError("the work was given up")
+
     def _visit(self, sequence: int, frame: Frame) -> None:
+        self._check_wanted()
         if self._memory is not None:
             self._memory.replay(sequence, frame)
 
@@ -315,6 +342,38 @@ class Engine:
             dedup_ttl_s=self._config.dedup_ttl_s,
             force=self._force_replay,
         )
+
+
+async def run_unless(
+    stop: asyncio.Event,
+    name: str,
+    work: Coroutine[Any, Any, None],
+    give_up: Callable[[asyncio.Task[None]], object],
+) -> bool:
+    """Run something to its end, unless `stop` is set before.
+
+    Args:
+        stop: Ends it early.
+        name: Of its task.
+        work: What runs. It may raise, and its error is passed on.
+        give_up: Called when it is to end early; makes it raise `AbandonedError`, or cancels it.
+
+    Returns:
+        Whether it came to its end.
+    """
+    working = asyncio.create_task(work, name=name)
+    stopping = asyncio.create_task(stop.wait(), name="stop")
+    try:
+        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stopping.cancel()
+        if not working.done():
+            give_up(working)
+        await asyncio.gather(working, stopping, return_exceptions=True)
+    if working.cancelled() or isinstance(working.exception(), AbandonedError):
+        return False
+    working.result()
+    return True
 
 
 async def run_until(

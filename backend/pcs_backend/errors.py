@@ -43,3 +43,7 @@ class InboxUnavailableError(UnavailableError):
 
 class DataError(BackendError):
     """Data at rest that must not be ignored: the start is refused rather than made as if it were empty."""
+
+
+class AbandonedError(BackendError):
+    """Long work over the data folder was given up, because the process is to stop."""

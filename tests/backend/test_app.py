@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import stat
 import threading
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -184,3 +184,40 @@ async def test_free_space_is_watched_while_serving(tmp_path: Path) -> None:
                 await asyncio.sleep(0)
     stop.set()
     await running
+
+
+async def test_last_snapshot_that_takes_longer_than_a_stop_may_is_left_out(tmp_path: Path) -> None:
+    """What it would have held is in the log: the next start knows the record."""
+
+    class SlowSnapshots(HeldFiles):
+        def replace(self, path: str, chunks: Iterable[bytes]) -> None:
+            if not path.endswith(".snap"):
+                return super().replace(path, chunks)
+            return super().replace(path, self.slowly(chunks))
+
+        def slowly(self, chunks: Iterable[bytes]) -> Iterator[bytes]:
+            for number, chunk in enumerate(chunks):
+                if number == 1:
+                    too_late.wait(WAIT_S)
+                yield chunk
+
+    too_late = threading.Event()
+    serving = Serving(tmp_path, SlowSnapshots(), DRAIN_TIMEOUT_S="0.2")
+    await serving.ready()
+    asyncio.get_running_loop().call_later(1.0, too_late.set)
+    async with client() as session:
+        assert (await submit(session, serving.url, signed()))[0] == 200
+    serving.stop.set()
+    await serving.task
+    assert [path.name for path in (tmp_path / "memory").iterdir()] == []
+    again = Serving(tmp_path, PosixFiles())
+    await again.ready()
+    async with (
+        client() as session,
+        session.post(
+            f"{again.url}/v1/pcs/submit", data=signed(), headers={"Content-Type": "application/json"}
+        ) as response,
+    ):
+        assert response.headers["Idempotent-Replayed"] == "true"
+    again.stop.set()
+    await again.task

@@ -49,14 +49,14 @@ def run(
     threading.Thread(target=_obey, args=(control, cutter), daemon=True).start()
     if orders.mutant:
         MUTANTS[orders.mutant]()
-    _watch_files(cutter)
+    watch_files(cutter)
     if orders.gated:
         _gate(cutter)
     if orders.program == "backend":
-        _prepare_backend(orders, cutter)
+        prepare_backend(orders, cutter)
         pcs_backend.cli.main()
     else:
-        _prepare_agent(orders, cutter)
+        prepare_agent(orders, cutter)
         pcs_agent.cli.main()
 
 
@@ -69,7 +69,7 @@ def _obey(control: socket.socket, cutter: Cutter) -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _watch_files(cutter: Cutter) -> None:
+def watch_files(cutter: Cutter) -> None:
     files: Any = pcs_core.wal.files
     files.os = WatchedOs(cutter, files.os)
     for name in ("read", "read_range"):
@@ -87,7 +87,7 @@ def _gate(cutter: Cutter) -> None:
     Wal.open = wait_and_open  # type: ignore[method-assign]
 
 
-def _prepare_backend(orders: Orders, cutter: Cutter) -> None:
+def prepare_backend(orders: Orders, cutter: Cutter) -> None:
     Wal.__init__.__kwdefaults__["segment_bytes"] = orders.segment_bytes  # type: ignore[attr-defined]
     pcs_backend.app.HOUSEKEEPING_INTERVAL_S = orders.interval_s
     memory_store: Any = pcs_backend.dedup.memory_store
@@ -118,7 +118,7 @@ def _prepare_backend(orders: Orders, cutter: Cutter) -> None:
     Wal.commit = commit_in_place  # type: ignore[method-assign]
 
 
-def _prepare_agent(orders: Orders, cutter: Cutter) -> None:
+def prepare_agent(orders: Orders, cutter: Cutter) -> None:
     Outbox.__init__.__kwdefaults__["segment_bytes"] = orders.segment_bytes  # type: ignore[attr-defined]
     pcs_agent.pipeline.COMPACT_EVERY_WINDOWS = orders.compact_every
     _place(cutter, Outbox, "compact", Place.OUTBOX_COMPACTION)

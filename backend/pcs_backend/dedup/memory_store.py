@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import heapq
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -40,6 +40,14 @@ _HOW_TO_GO_ON = (
     "starting would answer known records anew. Restore the data folder from a backup, or move it away to start without "
     "any memory of earlier records"
 )
+
+
+Check = Callable[[], None]
+"""Called again and again in long work; raises when the work is no longer wanted."""
+
+
+def _go_on() -> None:
+    """Want everything."""
 
 
 class Journal(Protocol):
@@ -197,10 +205,10 @@ class MemoryStore:
         """The WAL is as durable as its disk."""
         return []
 
-    def restore_snapshot(self, files: Files, path: str) -> str | None:
+    def restore_snapshot(self, files: Files, path: str, check: Check = _go_on) -> str | None:
         """Load the snapshot, before the log is replayed. Returns why it could not be loaded."""
         try:
-            frames = read_snapshot(files, path)
+            frames = read_snapshot(files, path, check)
         except FileNotFoundError:
             return "is missing"
         except WalError as error:
@@ -242,12 +250,12 @@ class MemoryStore:
                 self._keep_conflict(decode_conflict(frame.envelope))
 
     async def save_snapshot(
-        self, files: Files, random_bytes: RandomBytes, offload: Offload, path: str
+        self, files: Files, random_bytes: RandomBytes, offload: Offload, path: str, check: Check = _go_on
     ) -> None:
         """Write the snapshot off the event loop. On return it is on disk.
 
         Raises:
-            OSError: The disk refused; the old snapshot stands.
+            OSError: The disk refused; the old snapshot stands, as after what `check` raises.
         """
         contents = _Contents(
             # What is being written now has frames, but is not in memory yet: it is left to the log.
@@ -258,7 +266,9 @@ class MemoryStore:
             ],
             conflicts=[conflict for own in self._conflicts.values() for conflict in own.values()],
         )
-        await offload.run(lambda: write_snapshot(files, random_bytes, path, _snapshot_frames(contents)))
+        await offload.run(
+            lambda: write_snapshot(files, random_bytes, path, _snapshot_frames(contents, check))
+        )
         self.covered_sequence = contents.covered_sequence
 
     def _load(self, frames: list[Frame]) -> None:
@@ -363,9 +373,10 @@ def snapshot_coverage(frames: Sequence[Frame]) -> int:
     return max((msgspec.json.decode(each, type=_Meta).covered_sequence for each in envelopes), default=0)
 
 
-def _snapshot_frames(contents: _Contents) -> Iterator[NewFrame]:
+def _snapshot_frames(contents: _Contents, check: Check) -> Iterator[NewFrame]:
     yield NewFrame(_SNAPSHOT_META_KIND, msgspec.json.encode(_Meta(contents.covered_sequence)))
     for outcome in contents.outcomes:
+        check()
         yield outcome_frame(outcome, None)
     for key in contents.acked:
         yield NewFrame(_SNAPSHOT_ACKED_KIND, msgspec.json.encode(tuple(key)))

@@ -6,7 +6,7 @@ seal matches.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 
 from pcs_core.errors import WalError
 from pcs_core.ports import RandomBytes
@@ -31,8 +31,13 @@ def write_snapshot(files: Files, random_bytes: RandomBytes, path: str, frames: I
     files.replace(path, _encode(random_bytes(SALT_BYTES), frames))
 
 
-def read_snapshot(files: Files, path: str) -> list[Frame]:
+def read_snapshot(files: Files, path: str, check: Callable[[], None] = lambda: None) -> list[Frame]:
     """Return the frames of a snapshot.
+
+    Args:
+        files: The disk.
+        path: The file.
+        check: Called with every frame; what it raises ends the reading.
 
     Raises:
         WalError: It is damaged or cut short.
@@ -43,7 +48,10 @@ def read_snapshot(files: Files, path: str) -> list[Frame]:
     if header is None:
         raise WalError("the snapshot's header is damaged")
     scan = SegmentScan("snapshot", data, header[0], _FIRST_SEQUENCE)
-    frames = [found.frame for found in scan]
+    frames = []
+    for found in scan:
+        check()
+        frames.append(found.frame)
     if scan.damages or scan.tail_bytes or not scan.sealed:
         raise WalError("the snapshot is damaged or cut short")
     return frames
