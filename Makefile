@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash damage certs check check-fast lint format clean
+.PHONY: help install demo test crash damage fuzz secrets certs check check-fast lint format clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -44,10 +44,18 @@ DAMAGES ?= 100000
 damage: install  ## Damage 100,000 sealed segments: each found, everything good around it recovered
 	@$(BIN)/python tests/damaged_segments.py --damages $(DAMAGES)
 
+# How long; the corpus and some seconds of each target are part of `test`.
+MINUTES ?= 10
+fuzz: install  ## Fuzz the parsers that meet bytes of strangers or of a damaged disk, for MINUTES
+	@PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES)
+
+secrets: install  ## Look for keys and passwords in the history, as `check` does
+	@$(BIN)/gitleaks git --no-banner --redact --log-level warn .
+
 check-fast: lint  ## Lint, types and the tests that start no server
 	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m 'not slow'
 
-check: lint test  ## What CI runs: check-fast and all of test
+check: lint secrets test  ## What CI runs: check-fast, secrets and all of test
 
 format: install  ## Format the code
 	@$(BIN)/ruff check --fix-only .

@@ -60,7 +60,7 @@ _Reference = Annotated[str, Meta(min_length=1, max_length=16_384)]
 
 _Resolve = Callable[[str, str | None], bytes]
 ReadFile = Callable[[str], bytes]
-"""Returns the bytes of a referenced file; raises OSError."""
+"""Returns the bytes of a referenced file; raises OSError, or ValueError for what can be no name."""
 
 
 class TenantLimits(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -160,6 +160,8 @@ def parse_key_file(text: str, environ: Mapping[str, str], read_file: ReadFile) -
         # Its message may quote a character, and of a secret that is one too many.
         line = _LINE.search(str(error))
         problem = f"found text that is not TOML ({line[0] if line else 'at its end'}); allowed: TOML"
+    except (ValueError, RecursionError):
+        problem = "found a number of thousands of digits, or lists nested without end; allowed: TOML"
     else:
         try:
             return _build(convert(table, _File, _ALLOWED), environ, read_file)
@@ -250,6 +252,8 @@ def _resolve(where: str, reference: str | None, environ: Mapping[str, str], read
             return read_file(name).rstrip(b"\r\n")
         except OSError as error:
             reason = error.strerror or type(error).__name__
+        except ValueError:  # a NUL in it
+            reason = "no name of a file"
         raise KeyringError(
             f"{where}: found a file that cannot be read ({reason}); allowed: {_REFERENCE_RULE}"
         )
@@ -263,4 +267,8 @@ def _time(where: str, moment: datetime | None, otherwise: float) -> float:
         raise KeyringError(
             f"{where}: found a time without an offset; allowed: one with it, such as Z for UTC"
         )
-    return moment.astimezone(UTC).timestamp()
+    try:
+        return moment.astimezone(UTC).timestamp()
+    except OverflowError:
+        problem = f"{where}: found a time outside the years 1 to 9999 of UTC; allowed: one within"
+    raise KeyringError(problem)

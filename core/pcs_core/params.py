@@ -81,6 +81,8 @@ def parse_params(text: str) -> Params:
         raise ParamsError(f"not valid TOML: {error}") from None
     except RecursionError:
         raise ParamsError("not valid TOML: nested without end") from None
+    except ValueError:
+        raise ParamsError("not valid TOML: a number of thousands of digits") from None
     unknown = sorted(set(table) - set(Params.__struct_fields__))
     if unknown:
         name = redact(repr(unknown[0][:_NAME_CHARACTERS_MAX]))

@@ -157,3 +157,39 @@ TENANT = "1 to 63 characters of a-z 0-9 . _ -, the first a letter or digit"
 )
 def test_what_cannot_be_used_is_named_without_its_value(text: str, message: str) -> None:
     assert message in refusal(text)
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["secret = " + "9" * 5_000, "secret = " + "[" * 3_000],
+    ids=["a number of thousands of digits", "lists without end"],
+)
+def test_toml_that_no_reader_takes_is_refused(line: str) -> None:
+    """Found by fuzzing: tomllib raises neither of them as its own error."""
+    said = refusal(key(secret="") + line)
+    assert said == "found a number of thousands of digits, or lists nested without end; allowed: TOML"
+
+
+def test_file_that_can_have_no_name_is_refused() -> None:
+    """Found by fuzzing: opening a name with a NUL is a ValueError."""
+
+    def read(name: str) -> bytes:
+        with open(name, "rb") as file:
+            return file.read()
+
+    with pytest.raises(KeyringError) as caught:
+        parse_key_file(key(secret='"file:\\u0000"'), {}, read)
+    assert str(caught.value) == (
+        "$.keys[0].secret: found a file that cannot be read (no name of a file); "
+        "allowed: the key, or file:PATH, or env:NAME"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "time"),
+    [("not_before", "0001-01-01T00:00:00+23:59"), ("not_after", "9999-12-31T23:59:59-23:59")],
+)
+def test_time_outside_the_calendar_of_utc_is_refused(name: str, time: str) -> None:
+    """Found by fuzzing: it cannot be written in UTC."""
+    said = refusal(key(**{name: time}))
+    assert said == f"$.keys[0].{name}: found a time outside the years 1 to 9999 of UTC; allowed: one within"

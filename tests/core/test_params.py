@@ -92,3 +92,9 @@ def test_a_file_that_is_not_toml_is_refused(text: str) -> None:
 def test_a_file_nested_without_end_is_refused() -> None:
     with pytest.raises(ParamsError, match="nested without end"):
         parse_params("a=" + "[" * 60_000)
+
+
+def test_number_of_thousands_of_digits_is_refused() -> None:
+    """Found by fuzzing: tomllib does not raise it as its own error."""
+    with pytest.raises(ParamsError, match="a number of thousands of digits"):
+        parse_params('version = "1"\ntol_d = ' + "9" * 5_000)

@@ -14,6 +14,9 @@ SEAL_KIND = 0
 FRAME_BYTES_MAX = 64 * 1024 * 1024
 """Bound on one frame. Larger lengths in a header are damage."""
 
+SEQUENCE_MAX = 2**63 - 1
+"""Bound on sequence numbers. Larger ones in a header are damage; so there are always numbers above those seen."""
+
 _FORMAT_VERSION = 1
 _HEADER = struct.Struct("<4sBBHQII")
 _SEGMENT = struct.Struct("<8s8sQ")
@@ -90,7 +93,10 @@ def decode_header(data: bytes, offset: int, salt: bytes) -> Header | None:
         return None
     _, version, kind, _, sequence, envelope_bytes, payload_bytes = _HEADER.unpack_from(data, offset)
     header = Header(kind, sequence, envelope_bytes, payload_bytes, crc)
-    return header if version == _FORMAT_VERSION and header.frame_bytes <= FRAME_BYTES_MAX else None
+    is_good = (
+        version == _FORMAT_VERSION and header.frame_bytes <= FRAME_BYTES_MAX and sequence <= SEQUENCE_MAX
+    )
+    return header if is_good else None
 
 
 def decode_frame(data: bytes, offset: int, salt: bytes) -> tuple[Frame, int] | None:
@@ -135,6 +141,8 @@ def decode_segment_header(data: bytes) -> tuple[bytes, int] | None:
     (crc,) = _CRC.unpack_from(data, _SEGMENT.size)
     magic, salt, first_sequence = _SEGMENT.unpack_from(data)
     if magic != SEGMENT_MAGIC or google_crc32c.value(data[: _SEGMENT.size]) != crc:
+        return None
+    if first_sequence > SEQUENCE_MAX:
         return None
     return bytes(salt), int(first_sequence)
 

@@ -110,10 +110,11 @@ class SegmentScan:
         offset = self.valid_bytes
         if self.damages and (early := self._find_frame(0)) is not None and early.offset < offset:
             offset = early.offset  # moved to where the header was
+        ceiling = self._ceiling
         # As long as numbers follow one another nothing is out of order, and frames can be handed on at once.
         while self._seal is None and (decoded := decode_frame(self._data, offset, self._salt)) is not None:
             frame, size_bytes = decoded
-            if frame.sequence != self.sequence_max + 1:
+            if frame.sequence != self.sequence_max + 1 or frame.sequence >= ceiling:
                 break
             offset += size_bytes
             self.valid_bytes = offset

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from pcs_core.wal import Damage, NewFrame, folder
+from pcs_core.wal.scan import SegmentScan
 from pcs_logs import (
     FRAME_HEADER_BYTES,
     HEADER_BYTES,
+    SALT,
     FailingFiles,
     RecordingFiles,
     frame_of,
@@ -405,3 +407,23 @@ def test_numbers_of_a_failed_write_come_once_whatever_becomes_of_them(tmp_path: 
     assert write(tmp_path, [frame_of(3)])[0].sequence == 3
     with opened(tmp_path) as log:
         assert log.sequences == [1, 2, 3]
+
+
+def test_number_beyond_the_bound_is_damage_and_the_log_goes_on(tmp_path: Path) -> None:
+    """Found by fuzzing: after a frame of number 2^64-1 there was no number for the next, and no opening."""
+    head = raw_segment_header(1)
+    (tmp_path / "00000000000000000001.wal").write_bytes(head + raw_frame(frame_of(0), 2**64 - 1))
+    with opened(tmp_path) as log:
+        assert log.frames == []
+        assert log.wal.commit([frame_of(1)])[0].sequence < 100
+    with opened(tmp_path) as log:
+        assert log.frames == [frame_of(1)]
+
+
+def test_frames_of_the_next_segment_are_not_taken_even_where_numbers_follow_one_another() -> None:
+    """Found by fuzzing: only frames out of order were held against the next segment's first number."""
+    frames = b"".join(raw_frame(frame_of(index), index + 1) for index in range(4))
+    scan = SegmentScan("a", raw_segment_header(1) + frames, SALT, 1, next_first=3)
+    assert [found.frame.sequence for found in scan] == [1, 2]
+    half = len(frames) // 2
+    assert [(each.offset, each.size_bytes) for each in scan.damages] == [(HEADER_BYTES + half, half)]
