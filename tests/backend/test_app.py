@@ -156,6 +156,9 @@ async def test_log_that_failed_turns_ready_red_and_takes_nothing(tmp_path: Path)
 async def test_administration_socket_is_its_owners_alone(tmp_path: Path) -> None:
     serving = Serving(tmp_path, PosixFiles())
     await serving.ready()
+    async with asyncio.timeout(WAIT_S):
+        while not (tmp_path / "admin.sock").exists():  # made after the logs were read
+            await asyncio.sleep(0)
     mode = (tmp_path / "admin.sock").stat().st_mode
     assert stat.S_ISSOCK(mode)
     assert stat.S_IMODE(mode) == 0o600
