@@ -16,6 +16,7 @@ from pcs_logs import frame_of, raw_frame, raw_segment_header
 FILES_MAX = 200
 SEED = 20_261_121
 EXECUTIONS = 3_000
+SECONDS = 5
 
 every_target = pytest.mark.parametrize("name", TARGETS)
 
@@ -42,9 +43,9 @@ def test_some_seconds_of_mutations_find_nothing(name: str, tmp_path: Path) -> No
     (corpus / name).mkdir(parents=True)
     for path in (CORPUS / name).iterdir():
         (corpus / name / path.name).write_bytes(path.read_bytes())
-    tally = run_turn(name, 60, tmp_path / "work", tmp_path, corpus=corpus, options=options)
+    tally = run_turn(name, SECONDS, tmp_path / "work", tmp_path, corpus=corpus, options=options)
     assert tally.crashes == []
-    assert tally.executions >= EXECUTIONS // 10
+    assert tally.executions > len(list((CORPUS / name).iterdir())), "no mutation was tried"
 
 
 def crash(data: bytes) -> None:
