@@ -77,7 +77,7 @@ def run_turn(
     words = scratch / "words"
     target = TARGETS.get(name)
     words.write_text(
-        "".join(f'"{_escape(word)}"\n' for word in target.words) if target else "", encoding="ascii"
+        "".join(f'"{_escape(word)}"\n' for word in target.words) if target else "# none\n", encoding="ascii"
     )
     bounds = (
         f"-max_len={INPUT_BYTES_MAX}",
