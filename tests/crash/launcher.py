@@ -40,8 +40,12 @@ def run(
     """Become the program. Entry point of the forked process."""
     for number, stream in enumerate((stdin, stdout, stderr)):
         os.dup2(stream.fileno(), number)
-    # multiprocessing has put something else there
+    # The objects know of the files that were there when the server of forks started.
     sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, closefd=False)))
+    sys.stdout, sys.stderr = (
+        io.TextIOWrapper(io.BufferedWriter(io.FileIO(number, "w", closefd=False)), line_buffering=True)
+        for number in (1, 2)
+    )
     os.environ.clear()
     os.environ.update(orders.variables)
     sys.argv = [f"pcs-{orders.program}", *orders.arguments]

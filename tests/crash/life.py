@@ -154,9 +154,9 @@ class Life:
         except TimeoutError:
             await self.kill()
             return None
-        await self.finish()
+        code = await self.finish()
         if self._cut is None:
-            raise LifeError(f"the {self.orders.program} ended before its cut; it said:\n{self.said}")
+            raise LifeError(f"the {self.orders.program} ended with {code} before its cut:\n{self.said}")
         return self._cut
 
     async def kill(self) -> None:

@@ -84,6 +84,12 @@ class Load:
         """
         await asyncio.gather(*self._senders)
 
+    async def abandon(self) -> None:
+        """Stop all clients at once; does nothing after `end`."""
+        for sender in self._senders:
+            sender.cancel()
+        await asyncio.gather(*self._senders, return_exceptions=True)
+
     def in_flight(self, at_s: float) -> int:
         """Return how many requests had been sent and not been answered at that time."""
         begun = sum(begun_s <= at_s < ended_s for begun_s, ended_s in self._spans.values())

@@ -21,6 +21,7 @@ POWER_CUTS = 25
 KILLS = 10
 MUTANT_CUTS_MAX = 12
 TIMEOUT_S = 600.0
+TABLE = "power cuts and kills: level | place | cuts | least acknowledged since the last | least in flight"
 _LAST_LINE = re.compile(r"cuts (\d+) acknowledged (\d+) lost (\d+) doubled (\d+)")
 
 
@@ -78,15 +79,17 @@ def places(done: subprocess.CompletedProcess[str]) -> dict[str, tuple[int, int, 
     return {name: (int(cuts), int(under_load), int(least)) for name, cuts, _, under_load, least in rows}
 
 
-def test_cuts_under_load_lose_nothing_and_double_nothing(level: str) -> None:
+def test_cuts_under_load_lose_nothing_and_double_nothing(level: str, record_property: object) -> None:
     """L3, L4, L7, L19, L20, at the places where each of them would show."""
+    assert callable(record_property)
     wanted = POWER_CUTS if level == "power" else KILLS
     done = run("--level", level, "--cuts", str(wanted))
-    print(done.stdout)
     cuts, acknowledged, lost, doubled = sums(done)
     assert (cuts, lost, doubled, done.returncode) == (wanted, 0, 0, 0), done.stdout + done.stderr
     assert acknowledged >= 100 * wanted
     found = places(done)
+    for place, (count, under_load, in_flight) in found.items():
+        record_property(TABLE, f"{level} | {place} | {count} | {under_load} | {in_flight}")
     assert sum(cuts for cuts, _, _ in found.values()) == wanted
     assert all(under_load >= 100 and in_flight >= 32 for _, under_load, in_flight in found.values())
     if level == "power":

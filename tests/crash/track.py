@@ -83,6 +83,7 @@ class Track:
         self._tag = 0
         self._cuts = 0
         self._client: Client | None = None
+        self._load: Load | None = None
         self._begin_generation()
 
     async def cut(self, place: Place) -> CutRecord:
@@ -93,7 +94,7 @@ class Track:
         if self._agent.must_rerun:
             await self._agent.rerun(life.url)
         agent = await self._agent.begin(place, life.url) if place.in_agent else None
-        load = Load(client, self._ledger, self._supply, self._choice)
+        load = self._burden(client)
         await load.wait_for(acknowledged=ACKNOWLEDGED_MIN)
         if load.over:
             await self._end(life, load)
@@ -143,7 +144,10 @@ class Track:
             self._postgres.stop()
 
     async def close(self) -> None:
-        """Give the connections back."""
+        """Stop the load, where there is one, and give the connections back."""
+        if self._load is not None:
+            await self._load.abandon()
+            self._load = None
         if self._client is not None:
             await self._client.__aexit__()
             self._client = None
@@ -151,6 +155,10 @@ class Track:
     def _connect(self, life: Life) -> Client:
         self._client = Client(life, CONNECTIONS)
         return self._client
+
+    def _burden(self, client: Client) -> Load:
+        self._load = Load(client, self._ledger, self._supply, self._choice)
+        return self._load
 
     def _begin_generation(self) -> None:
         old = self._disk.path / f"data-{self._generation}"
@@ -201,7 +209,7 @@ class Track:
         life = await self._start(Place.REPLAY, gated=True)
         await life.either(life.listening, 30.0)
         client = self._connect(life)
-        load = Load(client, self._ledger, self._supply, self._choice)
+        load = self._burden(client)
         await load.wait_for(sent=CONNECTIONS)
         return life, client, load
 
