@@ -145,6 +145,10 @@ class RecordingFiles(PosixFiles):
         self.note("truncate", self._names[handle])
         super().truncate(handle, size_bytes)
 
+    def rewrite(self, path: str, data: bytes) -> None:
+        self.note("rewrite", path)
+        super().rewrite(path, data)
+
     def sync_folder(self, path: str) -> None:
         self.note("sync_folder", path)
         super().sync_folder(path)

@@ -312,10 +312,10 @@ class Run:
                 events = count_of(summary.events, "event")
                 self._warn(f"epoch {summary.record.epoch}: {events}, degraded: {codes}")
             # An earlier run's entry: the courier may have settled and reported it before its window was built again,
-            # or while that was on its way through a thread.
+            # or be about to.
             if entry.seq in self._settled_unbuilt:
                 continue
-            if entry.state is not State.PENDING:
+            if entry.state is not State.PENDING and not courier.is_delivering(entry.seq):
                 self._finish(
                     Outcome(
                         entry.pcs_id,

@@ -151,6 +151,10 @@ class Courier:
             self._probe = seq
         self._changed.set()
 
+    def is_delivering(self, seq: int) -> bool:
+        """Whether this record was added and its settlement was not told yet."""
+        return seq in self._known
+
     def finish(self) -> None:
         """Tell that nothing more will be added."""
         self._complete = True
@@ -283,9 +287,11 @@ class Courier:
         self._settled(Settlement(seq, record.pcs_id, record, verdict, progress.attempts, reason, conflict))
 
     async def _bury(self, seq: int, record: Record | None, reason: str) -> None:
+        pcs_id = self._outbox.entry(
+            seq
+        ).pcs_id  # now: once it is dead, a new one may take its place at any time
         await self._offload.run(lambda: self._outbox.bury(seq, reason))
         progress = self._forget(seq)
-        pcs_id = self._outbox.entry(seq).pcs_id
         _log.error("dead_letter", pcs_id=pcs_id, reason=reason, attempts=progress.attempts)
         self._settled(Settlement(seq, pcs_id, record, Verdict.DEAD, progress.attempts, reason))
 

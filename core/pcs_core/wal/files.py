@@ -53,6 +53,13 @@ class Files(Protocol):
     def truncate(self, handle: int, size_bytes: int) -> None:
         """Cut the file. Not on disk before `sync_data`."""
 
+    def rewrite(self, path: str, data: bytes) -> None:
+        """Make a file's bytes these, which it holds already, and no more. On return they are on disk.
+
+        A sync that fails may leave bytes in memory alone, where every reader finds them and a further sync has nothing
+        to do. Only bytes that are written anew are known to be on disk after the next one.
+        """
+
     def close(self, handle: int) -> None:
         """Give the handle back."""
 
@@ -133,6 +140,18 @@ class PosixFiles:
     def truncate(self, handle: int, size_bytes: int) -> None:
         """As `Files.truncate`."""
         os.ftruncate(handle, size_bytes)
+
+    def rewrite(self, path: str, data: bytes) -> None:
+        """As `Files.rewrite`. The same bytes go to the same places, so a crash half-way changes none of them."""
+        handle = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+        try:
+            rest = memoryview(data)
+            while rest:
+                rest = rest[os.write(handle, rest) :]
+            os.ftruncate(handle, len(data))
+            os.fdatasync(handle)
+        finally:
+            os.close(handle)
 
     def close(self, handle: int) -> None:
         """As `Files.close`."""

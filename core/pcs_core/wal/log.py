@@ -88,7 +88,8 @@ class Wal:
     def open(self, visit: Visitor) -> None:
         """Lock the folder, read every segment, cut a torn tail, get ready to append.
 
-        On return everything that was visited is on disk, even if the process that wrote it died before its sync.
+        On return everything that was visited is on disk, even if the process that wrote it died before its sync, or
+        after one that failed.
 
         Args:
             visit: Called with every good frame, in order.
@@ -329,9 +330,8 @@ class Wal:
         self._is_between = False
 
     def _resume_segment(self) -> None:
-        """Go on in the last segment. Its bytes may never have been synced, so they are now."""
+        """Go on in the last segment, whose bytes are on disk by now."""
         self._handle = self._files.open_append(self._folder.path_of(self._segments[-1]))
-        self._files.sync_data(self._handle)
         self._files.sync_folder(self._folder.path)
         self._synced_sequence = self._last_good_sequence
 
@@ -358,16 +358,17 @@ class Wal:
         self.damages += scan.damages
         if scan.damages and not self._folder.keep_damaged(data, scan.damages):
             self._pinned.add(first)
+        # The last writer may have died before its sync, or after one that failed: its bytes are written again.
         if not is_last or scan.sealed or scan.damages:
             self._sealed_bytes[first] = len(data)
             if is_last:
-                self._sync_segment(path)  # its writer may have died before its sync
+                self._files.rewrite(path, data)
             return False
         if scan.tail_bytes:
             # On disk in their new place before they are cut off here.
             self._folder.keep_tail(first, scan.valid_bytes, data[scan.valid_bytes :], self._next_sequence)
-            self._sync_segment(path, cut_to_bytes=scan.valid_bytes)
             self.torn_bytes = scan.tail_bytes
+        self._files.rewrite(path, data[: scan.valid_bytes])
         self._size_bytes = scan.valid_bytes
         self._count, self._chain = scan.count, scan.chain
         return True
@@ -379,15 +380,6 @@ class Wal:
             FileNotFoundError
         ):  # an earlier removal failed after it had taken effect, before it was on disk
             self._files.sync_folder(self._folder.path)
-
-    def _sync_segment(self, path: str, cut_to_bytes: int | None = None) -> None:
-        handle = self._files.open_append(path)
-        try:
-            if cut_to_bytes is not None:
-                self._files.truncate(handle, cut_to_bytes)
-            self._files.sync_data(handle)
-        finally:
-            self._files.close(handle)
 
     def _open_handle(self) -> int:
         if self._handle is None:

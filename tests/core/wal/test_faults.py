@@ -186,7 +186,9 @@ def test_a_seal_that_could_not_be_written_is_written_later(tmp_path: Path, prefi
         assert log.wal.damages == []
 
 
-@pytest.mark.parametrize("call", ["sync_data", "open_append", "sync_folder", "append", "truncate", "replace"])
+@pytest.mark.parametrize(
+    "call", ["sync_data", "open_append", "sync_folder", "append", "truncate", "replace", "rewrite"]
+)
 @pytest.mark.parametrize("state", ["new", "whole", "torn", "sealed"])
 def test_a_disk_that_refuses_at_opening_spoils_nothing(tmp_path: Path, call: str, state: str) -> None:
     expected = []
@@ -202,9 +204,9 @@ def test_a_disk_that_refuses_at_opening_spoils_nothing(tmp_path: Path, call: str
     files = FailingFiles()
     files.fail = {call: errno.EIO}
     touched = {
-        "new": {"replace"},
-        "whole": {"append", "truncate", "replace"},
-        "torn": set(),
+        "new": {"replace", "rewrite"},
+        "whole": {"append", "truncate", "replace", "sync_data"},
+        "torn": {"truncate", "sync_data"},
         "sealed": {"replace"},
     }
     if call in touched[state]:

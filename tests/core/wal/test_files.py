@@ -1,135 +1,241 @@
-"""The durable-write primitives: which system calls, in which order, and what a crash between two leaves."""
+"""The durable-write primitives: which system calls, in which order, and what a crash between two leaves.
+
+They run over the real system calls and over the simulated ones of `tests/simulation`, which must not be told apart here.
+"""
 
 from __future__ import annotations
 
 import errno
 import os
+import random
 import stat
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import pytest
 
 from pcs_core.errors import WalLockedError
-from pcs_core.wal import PosixFiles
+from pcs_core.wal import Files, PosixFiles
+from simulation.disk import Disk
+from simulation.system import System, shipped_files
+
+TRACED = ("fsync", "fdatasync", "ftruncate", "rename", "unlink", "mkdir")
 
 
-class Trace:
-    """System calls in the order they were made, with the file's name; one of them may be made to fail."""
+class Ground(Protocol):
+    """A folder on some disk. System calls are noted in order, with the file's name; one may be made to fail."""
 
-    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+    files: Files
+    folder: str
+    calls: list[str]
+    fail_at: str
+
+    def path(self, name: str) -> str: ...
+    def write(self, name: str, data: bytes) -> None: ...
+    def names(self) -> list[str]: ...
+    def mode(self, name: str) -> int: ...
+    def handles(self) -> int: ...
+    def take_at_most(self, size_bytes: int) -> None:
+        """From now on a write takes only so many bytes."""
+
+
+class Traced:
+    """What both grounds note."""
+
+    def __init__(self, folder: str) -> None:
+        self.folder = folder
         self.calls: list[str] = []
         self.fail_at = ""
-        for name in ("fsync", "fdatasync", "ftruncate"):
+
+    def path(self, name: str) -> str:
+        return os.path.join(self.folder, name)
+
+    def note(self, call: str, path: str) -> int:
+        """Note a call; returns its error number."""
+        entry = f"{call} {os.path.basename(path)}"
+        if entry == self.fail_at:
+            return errno.EIO
+        self.calls.append(entry)
+        return 0
+
+
+class RealGround(Traced):
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        super().__init__(str(folder))
+        self.files = PosixFiles()
+        self._monkeypatch = monkeypatch
+        for name in TRACED[:3]:
             monkeypatch.setattr(os, name, self._by_handle(name, getattr(os, name)))
-        for name in ("rename", "unlink", "mkdir"):
+        for name in TRACED[3:]:
             monkeypatch.setattr(os, name, self._by_path(name, getattr(os, name)))
+
+    def write(self, name: str, data: bytes) -> None:
+        Path(self.path(name)).write_bytes(data)
+
+    def names(self) -> list[str]:
+        return sorted(os.listdir(self.folder))
+
+    def mode(self, name: str) -> int:
+        return stat.S_IMODE(os.stat(self.path(name)).st_mode)
+
+    def handles(self) -> int:
+        return len(os.listdir("/proc/self/fd"))
+
+    def take_at_most(self, size_bytes: int) -> None:
+        write = os.write
+        self._monkeypatch.setattr(
+            os, "writev", lambda handle, buffers: write(handle, b"".join(buffers)[:size_bytes])
+        )
+        self._monkeypatch.setattr(os, "write", lambda handle, data: write(handle, bytes(data)[:size_bytes]))
 
     def _by_handle(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def traced(handle: int, *rest: Any) -> Any:
-            self._note(name, os.readlink(f"/proc/self/fd/{handle}"))
+            self._note_or_raise(name, os.readlink(f"/proc/self/fd/{handle}"))
             return call(handle, *rest)
 
         return traced
 
     def _by_path(self, name: str, call: Callable[..., Any]) -> Callable[..., Any]:
         def traced(path: str, *rest: Any) -> Any:
-            self._note(name, path)
+            self._note_or_raise(name, path)
             return call(path, *rest)
 
         return traced
 
-    def _note(self, name: str, path: str) -> None:
-        entry = f"{name} {os.path.basename(path)}"
-        if entry == self.fail_at:
-            raise OSError(5, "refused")
-        self.calls.append(entry)
+    def _note_or_raise(self, name: str, path: str) -> None:
+        if code := self.note(name, path):
+            raise OSError(code, os.strerror(code))
 
 
-@pytest.fixture
-def trace(monkeypatch: pytest.MonkeyPatch) -> Trace:
-    return Trace(monkeypatch)
+class SimulatedGround(Traced):
+    def __init__(self) -> None:
+        super().__init__("/simulated")
+        self._disk = Disk(random.Random(0))
+        self._system = System(self._disk, self._fault, random.Random(0))
+        self._system.mkdir(self.folder)
+        self.files = shipped_files(self._system)
+        self.calls.clear()
+
+    def write(self, name: str, data: bytes) -> None:
+        handle = self._system.open(self.path(name), os.O_WRONLY | os.O_CREAT)
+        self._system.write(handle, data)
+        self._system.close(handle)
+
+    def names(self) -> list[str]:
+        return sorted(self._disk.find_folder(self.folder).cached)
+
+    def mode(self, name: str) -> int:
+        return self._disk.find(self.path(name)).mode
+
+    def handles(self) -> int:
+        return self._system.open_handles
+
+    def take_at_most(self, size_bytes: int) -> None:
+        self._system.write_bytes_max = size_bytes
+
+    def _fault(self, call: str, path: str) -> int:
+        return self.note(call, path) if call in TRACED else 0
 
 
-def test_replacing_syncs_the_new_file_then_renames_then_syncs_the_folder(
-    tmp_path: Path, trace: Trace
-) -> None:
+@pytest.fixture(params=["real", "simulated"])
+def ground(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ground:
+    if request.param == "simulated":
+        return SimulatedGround()
+    folder = tmp_path / "ground"
+    folder.mkdir()
+    return RealGround(folder, monkeypatch)
+
+
+def test_replacing_syncs_the_new_file_then_renames_then_syncs_the_folder(ground: Ground) -> None:
     """L4, L20."""
-    path = tmp_path / "snapshot"
-    PosixFiles().replace(str(path), [b"new ", b"bytes"])
-    assert path.read_bytes() == b"new bytes"
-    assert trace.calls == ["fsync snapshot.tmp", "rename snapshot.tmp", f"fsync {tmp_path.name}"]
-    assert os.listdir(tmp_path) == ["snapshot"]
-    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+    path = ground.path("snapshot")
+    ground.files.replace(path, [b"new ", b"bytes"])
+    assert ground.files.read(path) == b"new bytes"
+    folder = os.path.basename(ground.folder)
+    assert ground.calls == ["fsync snapshot.tmp", "rename snapshot.tmp", f"fsync {folder}"]
+    assert ground.names() == ["snapshot"]
+    assert ground.mode("snapshot") == 0o600
 
 
 @pytest.mark.parametrize("fail_at", ["fsync snapshot.tmp", "rename snapshot.tmp"])
-def test_a_crash_before_the_rename_leaves_the_old_bytes(tmp_path: Path, trace: Trace, fail_at: str) -> None:
+def test_a_crash_before_the_rename_leaves_the_old_bytes(ground: Ground, fail_at: str) -> None:
     """L4, L20: `kill -9` left an empty file."""
-    path = tmp_path / "snapshot"
-    PosixFiles().replace(str(path), [b"old"])
-    trace.fail_at = fail_at
-    with pytest.raises(OSError, match="refused"):
-        PosixFiles().replace(str(path), [b"new"])
-    assert path.read_bytes() == b"old"
-    trace.fail_at = ""
-    PosixFiles().replace(str(path), [b"newer"])
-    assert path.read_bytes() == b"newer"
-    assert os.listdir(tmp_path) == ["snapshot"]
+    path = ground.path("snapshot")
+    ground.files.replace(path, [b"old"])
+    ground.fail_at = fail_at
+    with pytest.raises(OSError, match="Input/output error"):
+        ground.files.replace(path, [b"new"])
+    assert ground.files.read(path) == b"old"
+    ground.fail_at = ""
+    ground.files.replace(path, [b"newer"])
+    assert ground.files.read(path) == b"newer"
+    assert ground.names() == ["snapshot"]
 
 
-def test_a_source_that_fails_half_way_leaves_the_old_bytes(tmp_path: Path) -> None:
+def test_a_source_that_fails_half_way_leaves_the_old_bytes(ground: Ground) -> None:
     """L4."""
 
     def chunks() -> Iterator[bytes]:
         yield b"half"
         raise RuntimeError("the source failed")
 
-    path = tmp_path / "snapshot"
-    PosixFiles().replace(str(path), [b"old"])
+    path = ground.path("snapshot")
+    ground.files.replace(path, [b"old"])
     with pytest.raises(RuntimeError, match="the source failed"):
-        PosixFiles().replace(str(path), chunks())
-    assert path.read_bytes() == b"old"
+        ground.files.replace(path, chunks())
+    assert ground.files.read(path) == b"old"
 
 
-def test_a_leftover_of_an_earlier_crash_does_not_end_up_in_the_new_file(tmp_path: Path) -> None:
-    (tmp_path / "snapshot.tmp").write_bytes(b"x" * 1_000)
-    PosixFiles().replace(str(tmp_path / "snapshot"), [b"new"])
-    assert (tmp_path / "snapshot").read_bytes() == b"new"
+def test_a_leftover_of_an_earlier_crash_does_not_end_up_in_the_new_file(ground: Ground) -> None:
+    ground.write("snapshot.tmp", b"x" * 1_000)
+    ground.files.replace(ground.path("snapshot"), [b"new"])
+    assert ground.files.read(ground.path("snapshot")) == b"new"
 
 
-def test_a_failed_folder_sync_is_not_hidden(tmp_path: Path, trace: Trace) -> None:
+def test_a_failed_folder_sync_is_not_hidden(ground: Ground) -> None:
     """L20."""
-    trace.fail_at = f"fsync {tmp_path.name}"
-    with pytest.raises(OSError, match="refused"):
-        PosixFiles().replace(str(tmp_path / "snapshot"), [b"new"])
+    ground.fail_at = f"fsync {os.path.basename(ground.folder)}"
+    with pytest.raises(OSError, match="Input/output error"):
+        ground.files.replace(ground.path("snapshot"), [b"new"])
 
 
-def test_removing_syncs_the_folder(tmp_path: Path, trace: Trace) -> None:
-    (tmp_path / "old").write_bytes(b"x")
-    PosixFiles().remove(str(tmp_path / "old"))
-    assert trace.calls == ["unlink old", f"fsync {tmp_path.name}"]
-    assert os.listdir(tmp_path) == []
+def test_removing_syncs_the_folder(ground: Ground) -> None:
+    ground.write("old", b"x")
+    ground.files.remove(ground.path("old"))
+    assert ground.calls == ["unlink old", f"fsync {os.path.basename(ground.folder)}"]
+    assert ground.names() == []
 
 
-def test_every_new_folder_is_synced_in_its_parent(tmp_path: Path, trace: Trace) -> None:
-    PosixFiles().make_folder(str(tmp_path / "a" / "b"))
-    above = f"fsync {tmp_path.parent.name}"
-    assert trace.calls == [above, "mkdir a", f"fsync {tmp_path.name}", "mkdir b", "fsync a"]
-    assert stat.S_IMODE((tmp_path / "a" / "b").stat().st_mode) == 0o700
+def test_what_is_missing_is_an_error(ground: Ground) -> None:
+    with pytest.raises(FileNotFoundError):
+        ground.files.remove(ground.path("none"))
+    with pytest.raises(FileNotFoundError):
+        ground.files.read(ground.path("none"))
+    with pytest.raises(FileNotFoundError):
+        ground.files.open_append(ground.path("none/log"))
+    ground.write("file", b"x")
+    with pytest.raises(NotADirectoryError):
+        ground.files.open_append(ground.path("file/log"))
 
 
-def test_a_folder_that_is_there_is_synced_in_its_parent_again(tmp_path: Path, trace: Trace) -> None:
+def test_every_new_folder_is_synced_in_its_parent(ground: Ground) -> None:
+    folder, above = os.path.basename(ground.folder), os.path.basename(os.path.dirname(ground.folder))
+    ground.files.make_folder(ground.path("a/b"))
+    assert ground.calls == [f"fsync {above}", "mkdir a", f"fsync {folder}", "mkdir b", "fsync a"]
+    assert ground.mode("a/b") == 0o700
+
+
+def test_a_folder_that_is_there_is_synced_in_its_parent_again(ground: Ground) -> None:
     """Whoever made it may have died between the two; everything in it would hang on an entry that is not on disk."""
-    trace.fail_at = f"fsync {tmp_path.name}"
-    with pytest.raises(OSError, match="refused"):
-        PosixFiles().make_folder(str(tmp_path / "a"))
-    assert (tmp_path / "a").is_dir()
-    trace.fail_at = ""
-    trace.calls.clear()
-    PosixFiles().make_folder(str(tmp_path / "a"))
-    assert trace.calls == [f"fsync {tmp_path.name}"]
+    ground.fail_at = f"fsync {os.path.basename(ground.folder)}"
+    for _ in range(2):
+        with pytest.raises(OSError, match="Input/output error"):
+            ground.files.make_folder(ground.path("a"))
+    ground.fail_at = ""
+    ground.calls.clear()
+    ground.files.make_folder(ground.path("a"))
+    assert ground.calls == [f"fsync {os.path.basename(ground.folder)}"]
 
 
 def test_a_folder_below_one_that_may_not_be_read_can_be_used(
@@ -150,43 +256,40 @@ def test_a_folder_below_one_that_may_not_be_read_can_be_used(
 
 
 @pytest.mark.parametrize("fail_at", ["fsync snapshot.tmp", "rename snapshot.tmp"])
-def test_a_replacement_that_failed_leaves_no_half_file(tmp_path: Path, trace: Trace, fail_at: str) -> None:
+def test_a_replacement_that_failed_leaves_no_half_file(ground: Ground, fail_at: str) -> None:
     """On a full disk it would take the space that the next attempt needs."""
-    trace.fail_at = fail_at
-    with pytest.raises(OSError, match="refused"):
-        PosixFiles().replace(str(tmp_path / "snapshot"), [b"new"])
-    assert os.listdir(tmp_path) == []
+    ground.fail_at = fail_at
+    with pytest.raises(OSError, match="Input/output error"):
+        ground.files.replace(ground.path("snapshot"), [b"new"])
+    assert ground.names() == []
 
 
-def test_data_is_synced_with_fdatasync(tmp_path: Path, trace: Trace) -> None:
-    files = PosixFiles()
-    handle = files.open_append(str(tmp_path / "log"))
-    files.append(handle, [b"one", b"", b"two"])
-    files.sync_data(handle)
-    files.close(handle)
-    assert trace.calls == ["fdatasync log"]
-    assert files.read(str(tmp_path / "log")) == b"onetwo"
+def test_data_is_synced_with_fdatasync(ground: Ground) -> None:
+    handle = ground.files.open_append(ground.path("log"))
+    ground.files.append(handle, [b"one", b"", b"two"])
+    ground.files.sync_data(handle)
+    ground.files.close(handle)
+    assert ground.calls == ["fdatasync log"]
+    assert ground.files.read(ground.path("log")) == b"onetwo"
 
 
 @pytest.mark.parametrize("step", [1, 2, 3, 7, 10_000])
-def test_a_write_that_takes_only_part_is_continued(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, step: int
-) -> None:
+def test_a_write_that_takes_only_part_is_continued(ground: Ground, step: int) -> None:
     """L19: a short write, as on a disk that is nearly full, is not an error and must not tear a frame."""
-    write = os.write
-    monkeypatch.setattr(os, "writev", lambda handle, buffers: write(handle, b"".join(buffers)[:step]))
-    monkeypatch.setattr(os, "write", lambda handle, data: write(handle, bytes(data)[:step]))
-    files = PosixFiles()
-    handle = files.open_append(str(tmp_path / "log"))
-    files.append(handle, [b"abc", b"", b"defgh", b"i" * 30])
-    files.append(handle, [])
-    files.close(handle)
-    assert files.read(str(tmp_path / "log")) == b"abcdefgh" + b"i" * 30
+    ground.take_at_most(step)
+    path = ground.path("log")
+    handle = ground.files.open_append(path)
+    ground.files.append(handle, [b"abc", b"", b"defgh", b"i" * 30])
+    ground.files.append(handle, [])
+    ground.files.close(handle)
+    whole = b"abcdefgh" + b"i" * 30
+    assert ground.files.read(path) == whole
+    ground.files.rewrite(path, whole)
+    assert ground.files.read(path) == whole
 
 
-def test_appending_goes_to_the_end_also_after_a_cut(tmp_path: Path) -> None:
-    files = PosixFiles()
-    path = str(tmp_path / "log")
+def test_appending_goes_to_the_end_also_after_a_cut(ground: Ground) -> None:
+    path, files = ground.path("log"), ground.files
     handle = files.open_append(path)
     files.append(handle, [b"0123456789"])
     files.truncate(handle, 4)
@@ -201,11 +304,21 @@ def test_appending_goes_to_the_end_also_after_a_cut(tmp_path: Path) -> None:
     assert files.read_range(path, 100, 5) == b""
 
 
-def test_names_are_sorted_and_a_missing_folder_has_none(tmp_path: Path) -> None:
+def test_a_file_is_rewritten_in_its_place_cut_and_synced(ground: Ground) -> None:
+    ground.write("log", b"0123456789")
+    ground.files.rewrite(ground.path("log"), b"0123456")
+    assert ground.files.read(ground.path("log")) == b"0123456"
+    assert ground.calls == ["ftruncate log", "fdatasync log"]
+    assert ground.names() == ["log"]
+    with pytest.raises(FileNotFoundError):
+        ground.files.rewrite(ground.path("none"), b"")
+
+
+def test_names_are_sorted_and_a_missing_folder_has_none(ground: Ground) -> None:
     for name in ("b", "a", "10", "9"):
-        (tmp_path / name).touch()
-    assert PosixFiles().list_names(str(tmp_path)) == ["10", "9", "a", "b"]
-    assert PosixFiles().list_names(str(tmp_path / "none")) == []
+        ground.write(name, b"")
+    assert ground.files.list_names(ground.folder) == ["10", "9", "a", "b"]
+    assert ground.files.list_names(ground.path("none")) == []
 
 
 def test_handles_are_not_inherited_by_children(tmp_path: Path) -> None:
@@ -216,13 +329,13 @@ def test_handles_are_not_inherited_by_children(tmp_path: Path) -> None:
         files.close(handle)
 
 
-def test_a_lock_is_held_until_it_is_closed_and_a_refused_one_leaks_no_handle(tmp_path: Path) -> None:
-    files = PosixFiles()
-    handle = files.lock(str(tmp_path))
-    before = len(os.listdir("/proc/self/fd"))
+def test_a_lock_is_held_until_it_is_closed_and_a_refused_one_leaks_no_handle(ground: Ground) -> None:
+    handle = ground.files.lock(ground.folder)
+    before = ground.handles()
     for _ in range(5):
         with pytest.raises(WalLockedError):
-            files.lock(str(tmp_path))
-    assert len(os.listdir("/proc/self/fd")) == before
-    files.close(handle)
-    files.close(files.lock(str(tmp_path)))
+            ground.files.lock(ground.folder)
+    assert ground.handles() == before
+    ground.files.close(handle)
+    ground.files.close(ground.files.lock(ground.folder))
+    assert ground.handles() == before - 1

@@ -201,13 +201,12 @@ def test_cut_bytes_are_on_disk_aside_before_they_are_cut_off(tmp_path: Path) -> 
         pass
     names = [f"{call.name} {call.file}" for call in files.calls]
     kept = next(name for name in names if name.startswith("replace "))
-    cut, synced = names.index(f"truncate {FIRST_NAME}"), names.index(f"sync_data {FIRST_NAME}")
-    assert names.index(kept) < names.index("sync_folder aside") < cut < synced
+    assert names.index(kept) < names.index("sync_folder aside") < names.index(f"rewrite {FIRST_NAME}")
 
 
 @pytest.mark.parametrize("state", ["whole", "sealed", "damaged"])
-def test_what_was_visited_is_synced_before_opening_returns(tmp_path: Path, state: str) -> None:
-    """The process that wrote the last frames may have died before its sync; they are acted upon as if on disk."""
+def test_what_was_visited_is_written_again_before_opening_returns(tmp_path: Path, state: str) -> None:
+    """Who wrote the last frames may have died before its sync, or after one that failed; they are acted upon."""
     write(tmp_path, [frame_of(0), frame_of(1)], segment_bytes=1 if state == "sealed" else 1 << 20)
     if state == "sealed":
         segments(tmp_path)[1].unlink()
@@ -218,7 +217,7 @@ def test_what_was_visited_is_synced_before_opening_returns(tmp_path: Path, state
     files = RecordingFiles()
     with opened(tmp_path, files) as log:
         assert len(log.frames) == (2 if state == "whole" else 1)
-        assert ("sync_data", FIRST_NAME) in files.calls
+        assert ("rewrite", FIRST_NAME) in files.calls
         assert ("sync_folder", tmp_path.name) in files.calls
 
 
