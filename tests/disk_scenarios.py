@@ -21,8 +21,9 @@ import pcs_records
 from disk_faults import DiskFaults, Fault, Site
 from inboxes import Clock
 from pcs_agent.outbox import Outbox, State, Verdict
+from pcs_backend.app import real_ports
 from pcs_backend.config import load_config
-from pcs_backend.engine import Engine, Ports, running
+from pcs_backend.engine import Engine
 from pcs_backend.errors import BackendError
 from pcs_backend.exchange import Envelope, Reply, Request
 from pcs_backend.fsck import owned
@@ -173,22 +174,21 @@ class BackendScenario(Scenario):
 
     @asynccontextmanager
     async def open_engine(self) -> AsyncIterator[Engine]:
-        ports = Ports(
-            files=PosixFiles(),
-            now=self.clock,
-            monotonic=self.clock,
-            sleep=asyncio.sleep,
-            random_bytes=os.urandom,
-            free_bytes=lambda path: shutil.disk_usage(path).free,
-        )
+        ports = real_ports()._replace(now=self.clock, monotonic=self.clock)
         engine = Engine(load_config({"DATA_DIR": str(self.path), "WAL_RETENTION_DAYS": "1"}), ports)
         try:
+            engine.claim()
             await engine.open()
         except BaseException:
             await engine.close()
             raise
-        async with running(engine):
+        writers = [asyncio.create_task(inbox.run()) for inbox in engine.inboxes]
+        try:
             yield engine
+        finally:
+            await engine.finish_writing()
+            await asyncio.gather(*writers)
+            await engine.close()
 
     def next_request(self) -> Request:
         self._epoch += 1

@@ -76,8 +76,8 @@ _FSCK = {
 
 EXPECTED: dict[str, dict[str, str]] = {
     "start": {
-        "engine.Engine.open make_folder": START_REFUSED,
-        "engine.Engine.open lock": START_REFUSED,
+        "engine.Engine.claim make_folder": START_REFUSED,
+        "engine.Engine.claim lock": START_REFUSED,
         "engine.Engine._open_logs make_folder": START_REFUSED,
         "engine.Engine._open_logs list_names": START_REFUSED,
         "snapshot.read_snapshot read": START_REFUSED,
