@@ -45,7 +45,7 @@ SNAPSHOT = os.path.join("memory", "outcomes.snap")
 DAMAGES_LOGGED_MAX = 100
 """Damaged places of one log that a start names in its own log."""
 
-_WORKER_NAME = re.compile(r"\d{1,4}", re.ASCII)
+WORKER_NAME = re.compile(r"\d{1,4}", re.ASCII)
 
 _log = structlog.get_logger(__name__)
 
@@ -205,7 +205,7 @@ class Engine:
         if self._memory is not None:
             self._memory.check_restored(problem, log_is_complete=self.inbox.starts_at_first)
         for worker in files.list_names(os.path.join(self._data_dir, WAL_FOLDER)):
-            if worker != OWN_WORKER and _WORKER_NAME.fullmatch(worker):
+            if worker != OWN_WORKER and WORKER_NAME.fullmatch(worker):
                 await self._adopt(worker)
 
     def tasks(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pcs_backend.dedup.memory_store import snapshot_coverage
-from pcs_backend.engine import OWN_WORKER, SNAPSHOT, WAL_FOLDER
+from pcs_backend.engine import OWN_WORKER, SNAPSHOT, WAL_FOLDER, WORKER_NAME
 from pcs_backend.errors import ConfigError
 from pcs_core.errors import WalError
 from pcs_core.wal import Files, LogReport, Repair, check_log, read_snapshot, repair_log
@@ -63,10 +63,11 @@ def owned(files: Files, data_dir: str) -> Iterator[DataFolder]:
         WalLockedError: A process owns it, or one of its logs.
     """
     data_dir = os.path.abspath(data_dir)
-    if not os.path.isdir(data_dir):  # looking makes no folder
-        raise ConfigError("DATA_DIR: found no such folder; allowed: the folder of a service that has run")
-    workers = files.list_names(os.path.join(data_dir, WAL_FOLDER))
-    folders = {worker: os.path.join(data_dir, WAL_FOLDER, worker) for worker in workers}
+    wal = os.path.join(data_dir, WAL_FOLDER)
+    if not os.path.isdir(wal):  # looking makes no folder
+        raise ConfigError("DATA_DIR: found no folder with a WAL; allowed: the folder that `serve` uses")
+    workers = [name for name in files.list_names(wal) if WORKER_NAME.fullmatch(name)]
+    folders = {worker: os.path.join(wal, worker) for worker in workers}
     with contextlib.ExitStack() as stack:
         for folder in (data_dir, *folders.values()):
             stack.callback(files.close, files.lock(folder))

@@ -291,7 +291,6 @@ class TestAgent:
         why = {"EIO": "Input/output error", "ENOSPC": "No space left on device"}[error]
         agent = Agent(tmp_path, "http://127.0.0.1:9/v1/pcs/submit")
         for call in ("mkdir", "open", "fsync", "fdatasync"):
-            for arguments in (("run", "a.csv", "--shard-id", "s", "--epoch", "0"), ("outbox", "flush")):
-                refused = agent(*arguments, FAULT_CALL=call, FAULT_ERROR=error)
-                assert refused.returncode == 2
-                assert refused.stderr.decode().splitlines()[-1] == f"Error: OUTBOX_DIR: cannot be used: {why}"
+            refused = agent.run(FAULT_CALL=call, FAULT_ERROR=error)
+            assert refused.returncode == 2
+            assert refused.stderr.decode().splitlines()[-1] == f"Error: OUTBOX_DIR: cannot be used: {why}"

@@ -170,7 +170,7 @@ async def test_a_folder_that_is_served_is_not_looked_at(
 async def test_a_folder_that_is_not_there_is_not_made(tmp_path: Path) -> None:
     refused = run("pcs-backend", "fsck", DATA_DIR=str(tmp_path / "data"))
     assert refused.returncode == 2
-    assert b"DATA_DIR: found no such folder" in refused.stderr
+    assert b"DATA_DIR: found no folder with a WAL" in refused.stderr
     assert not (tmp_path / "data").exists()
 
 
