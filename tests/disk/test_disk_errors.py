@@ -167,6 +167,27 @@ def faults_at(site: Site, skip: int) -> list[Fault]:
     return faults
 
 
+BEFORE_THE_SITUATION = {
+    "engine.Engine.claim",
+    "engine.Engine._open_logs",
+    "snapshot.read_snapshot",
+    "log.Wal._open",
+    "folder.LogFolder.segments",
+    "folder.LogFolder._read_anchor",
+    "folder.LogFolder._read_start",
+    "folder.LogFolder.number_after_tails",
+}
+"""What every start asks before it matters what it finds. Failed in two situations, not in all ten."""
+
+
+def is_repeated(name: str, site: Site) -> bool:
+    return (
+        name.startswith("start: ")
+        and name not in {"start: empty", "start: clean"}
+        and site.place in BEFORE_THE_SITUATION
+    )
+
+
 async def sites_of(name: str, folder: Path) -> list[Site]:
     """Return the sites that a scenario passes on a healthy disk, and those that follow from their failure."""
     folder.mkdir(parents=True)
@@ -180,7 +201,7 @@ async def test_each_site_fails_once_with_each_error(
     name: str, tmp_path: Path, record_property: pytest.RecordProperty
 ) -> None:
     group, make = SCENARIOS[name]
-    sites = await sites_of(name, tmp_path / "healthy")
+    sites = [site for site in await sites_of(name, tmp_path / "healthy") if not is_repeated(name, site)]
     rows, wrong = [], []
     for number, site in enumerate(sites):
         for fault in faults_at(site, make(tmp_path, DiskFaults()).skip):
