@@ -7,6 +7,7 @@ import base64
 import json
 import os
 import signal
+import time
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -142,6 +143,35 @@ async def test_stop_in_the_middle_of_load_answers_what_was_taken_and_loses_nothi
             for epoch, answer in acknowledged.items():
                 again = await client.submit(signed(epoch))
                 assert (again.status, again.body, again.replayed) == (200, answer.body, True)
+        assert backend.stop() == 0
+
+
+async def test_stop_does_not_wait_for_bodies_under_way(
+    tmp_path: Path, hmac_variables: dict[str, str]
+) -> None:
+    """They are 503 at once, and nothing of them is kept."""
+    with Backend(tmp_path / "data", BODY_TIMEOUT_S="60", **hmac_variables) as backend:
+        address = urlsplit(backend.url)
+        clients = [await asyncio.open_connection(address.hostname, address.port) for _ in range(5)]
+        for _, writer in clients:
+            writer.write(
+                b"POST /v1/pcs/submit HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+                b"Content-Length: 1000\r\n\r\n" + signed(1)[:500]
+            )
+            await writer.drain()
+        async with Client(backend) as client:
+            await client.wait_for_metric("flk_connections", 6)
+        began_s = time.monotonic()
+        assert await asyncio.to_thread(backend.stop) == 0
+        assert time.monotonic() - began_s < 5.0
+        for reader, writer in clients:
+            answer = await reader.read()
+            assert answer.startswith(b"HTTP/1.1 503 ")
+            assert b'"detail":"the service is stopping"' in answer
+            writer.close()
+    with backend.start():
+        async with Client(backend) as client:
+            assert (await client.metrics())["flk_open_requests"] == 0
         assert backend.stop() == 0
 
 

@@ -7,7 +7,7 @@ import asyncio
 from aiohttp import web
 
 from pcs_backend.exchange import JSON_TYPE, Reply
-from pcs_backend.http.protocol import ProblemProtocol
+from pcs_backend.http.protocol import ProblemProtocol, StoppingError
 from pcs_backend.problems import RETRY_AFTER_S, Problem
 
 _CLOSE = {"Connection": "close"}
@@ -67,11 +67,13 @@ class BodyReader:
                     if size_bytes > self._size_bytes_max:
                         return self._too_large()
                     if connection.overloaded:
-                        return _overloaded()
+                        return _unavailable("more bytes are on their way in than may be held at once")
                     chunks.append(chunk)
         except TimeoutError:
             detail = f"the body did not arrive within {self._timeout_s:g} s"
             return Problem.TIMEOUT.reply(detail, headers=_CLOSE)
+        except StoppingError:
+            return _unavailable("the service is stopping")
         except web.RequestPayloadError:
             # A body that ends early or breaks its framing. Whoever sent it may still be there to read why.
             return Problem.MALFORMED.reply(
@@ -86,8 +88,5 @@ class BodyReader:
         )
 
 
-def _overloaded() -> Reply:
-    return Problem.UNAVAILABLE.reply(
-        "more bytes are on their way in than may be held at once",
-        headers={**_CLOSE, "Retry-After": str(RETRY_AFTER_S)},
-    )
+def _unavailable(detail: str) -> Reply:
+    return Problem.UNAVAILABLE.reply(detail, headers={**_CLOSE, "Retry-After": str(RETRY_AFTER_S)})

@@ -65,6 +65,10 @@ def to_response(reply: Reply) -> web.Response:
     return response
 
 
+class StoppingError(Exception):
+    """What the reader of a body gets when the service stops."""
+
+
 class ProblemProtocol(RequestHandler):
     """A connection whose framework errors are problem details too, and that keeps to its bounds.
 
@@ -116,6 +120,12 @@ class ProblemProtocol(RequestHandler):
             return
         self._header_since_s = self._loop.time()
         super().connection_made(transport)
+
+    def close(self) -> None:
+        """Stop, as the server does. aiohttp reads nothing from now on, so a body under way will never be complete."""
+        super().close()
+        if self._current_request is not None and not self._current_request.content.is_eof():
+            self._current_request.content.set_exception(StoppingError())
 
     def connection_lost(self, exc: BaseException | None) -> None:
         """Give place and bytes back, once nothing of the connection is judged any more."""
