@@ -137,17 +137,21 @@ def _main() -> None:
     class Stopper(Cutter):
         """Stands still where a cutter would cut, and nowhere else however long that place does not come."""
 
+        def __init__(self, line: socket.socket) -> None:
+            super().__init__(line, None)
+            self._line = line
+
         def arm(self, plan: Plan, others: Sequence[int]) -> None:
             super().arm(plan, others)
             self._patient_until_s = math.inf
 
         def _cut(self, plan: Plan, name: str) -> None:
-            self._control.sendall(json.dumps({"place": plan.place, "call": name}).encode() + b"\n")
-            self._control.recv(1)
+            self._line.sendall(json.dumps({"place": plan.place, "call": name}).encode() + b"\n")
+            self._line.recv(1)
 
     program = sys.argv[0].removeprefix("pcs-")
     control = socket.socket(socket.AF_UNIX)
-    stopper = Stopper(control, None)
+    stopper = Stopper(control)
     if (pause := orders["pause"]) is not None:
         control.connect(pause["socket"])
         stopper.arm(Plan(Place(pause["place"]), pause["call"], pause["nth"], Moment.BEFORE, 0.0), ())

@@ -190,6 +190,7 @@ async def test_retention_under_a_clock_that_is_ahead_removes_only_what_has_its_o
     backend = Backend(tmp_path / "data", **hmac_variables)
     backend.command = launched(SERVE, clock=clock, segment_bytes=40_000, interval_s=0.2)
     folder = backend.data_dir / "wal" / "0"
+    snapshot = backend.data_dir / "memory" / "outcomes.snap"
     answers: dict[str, Answer] = {}
     with backend.start():
         async with Client(backend) as client:
@@ -197,11 +198,15 @@ async def test_retention_under_a_clock_that_is_ahead_removes_only_what_has_its_o
                 answers[pcs_id] = await submit(client, bodies[pcs_id])
             first = min(path.name for path in folder.glob("*.wal"))
             clock.set(YEAR_S)
-            async with asyncio.timeout(20):
+            async with asyncio.timeout(WAIT_S):
                 while min(path.name for path in folder.glob("*.wal")) == first:
                     await asyncio.sleep(0.05)
+            snapshot_ns = snapshot.stat().st_mtime_ns
             for pcs_id in after:
                 answers[pcs_id] = await submit(client, bodies[pcs_id])
+            async with asyncio.timeout(WAIT_S):  # what is written now no longer has what expired
+                while snapshot.stat().st_mtime_ns == snapshot_ns:
+                    await asyncio.sleep(0.05)
         backend.kill()
     clock.set(0.0)
     with backend.start():
