@@ -15,7 +15,7 @@ import structlog
 from aiohttp import web
 
 from pcs_backend.errors import ConfigError
-from pcs_backend.http.tls import TLS_CHECK_INTERVAL_S, TlsFiles
+from pcs_backend.http.tls import TLS_CHECK_INTERVAL_S, Stamp, TlsFiles
 from pcs_core.ports import Sleep
 
 BACKLOG_CONNECTIONS_MAX = 1_024
@@ -37,6 +37,7 @@ class Listener:
         self._runner = runner
         self._tls = tls
         self._sites: list[web.BaseSite] = []
+        self._stamp: Stamp = ()
 
     async def open(self, host: str, port: int, allowed: Callable[[str], str]) -> str:
         """Bind and listen.
@@ -52,6 +53,8 @@ class Listener:
         Raises:
             ConfigError: Nothing can listen there, or the certificate cannot be used.
         """
+        if self._tls is not None:
+            self._stamp = self._tls.stamp()  # before the files are read: one replaced after this is a renewal
         context = None if self._tls is None else self._tls.context()
         site = web.TCPSite(self._runner, host, port, backlog=BACKLOG_CONNECTIONS_MAX, ssl_context=context)
         try:
@@ -73,7 +76,7 @@ class Listener:
         """Renew whenever a certificate file has changed, for ever."""
         if self._tls is None:
             return
-        in_force = last = self._tls.stamp()
+        in_force = last = self._stamp
         while True:
             await sleep(TLS_CHECK_INTERVAL_S)
             stamp = self._tls.stamp()

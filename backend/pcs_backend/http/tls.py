@@ -17,6 +17,9 @@ from pcs_backend.errors import ConfigError
 TLS_CHECK_INTERVAL_S = 2.0
 """How often certificate files are looked at."""
 
+Stamp = tuple[tuple[int, int] | None, ...]
+"""Of each file, what changes when it does."""
+
 
 class TlsFiles(NamedTuple):
     """Where the server's certificate lies.
@@ -57,7 +60,7 @@ class TlsFiles(NamedTuple):
             context.verify_mode = ssl.CERT_REQUIRED
         return context
 
-    def stamp(self) -> tuple[tuple[int, int] | None, ...]:
+    def stamp(self) -> Stamp:
         """Return what changes when one of the files does."""
         stamps: list[tuple[int, int] | None] = []
         for path in filter(None, self):
