@@ -28,9 +28,10 @@ from pcs_backend.http.intake import Intake
 from pcs_backend.http.listener import Listener
 from pcs_backend.http.openapi import build_openapi
 from pcs_backend.http.protocol import ProblemServer
-from pcs_backend.http.routes import Routes
+from pcs_backend.http.routes import Effects, Routes
 from pcs_backend.http.tls import peer_name
 from pcs_backend.offload import ThreadOffload
+from pcs_backend.trace_context import RequestIds
 from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.errors import WalError
 from pcs_core.wal import PosixFiles
@@ -145,11 +146,16 @@ class Service:
 
     async def _listen(self, announce: Callable[[str], None]) -> tuple[web.ServerRunner, Listener]:
         settings = self._config.settings
+        engine = self._engine
         login = (settings.metrics_user, settings.metrics_pass) if settings.metrics_user else None
         routes = Routes(
-            submitter=self._engine.pipeline,
+            submitter=engine.pipeline,
             health=self,
-            metrics=self._engine.metrics,
+            effects=Effects(
+                metrics=engine.metrics,
+                tap=engine.tap,
+                request_ids=RequestIds(self._ports.random_bytes),
+            ),
             body_reader=BodyReader(size_bytes_max=settings.max_body_bytes, timeout_s=settings.body_timeout_s),
             token_bucket=TokenBucket(settings.token_rate, self._ports.monotonic),
             openapi=build_openapi(
@@ -160,7 +166,7 @@ class Service:
             now=self._ports.now,
             sleep=self._ports.sleep,
         )
-        server = ProblemServer(routes.handle, self._intake, self._engine.metrics.connections_refused.inc)
+        server = ProblemServer(routes.handle, self._intake, engine.metrics.connections_refused.inc)
         runner = web.ServerRunner(server, shutdown_timeout=settings.drain_timeout_s)
         await runner.setup()
         listener = Listener(runner, self._config.tls)

@@ -28,6 +28,7 @@ from pcs_backend.dedup.postgres_store import PostgresStore
 from pcs_backend.dedup.redis_store import RedisStore
 from pcs_backend.dedup.store import DedupStore
 from pcs_backend.effects.metrics import Metrics
+from pcs_backend.effects.tap import Tap
 from pcs_backend.errors import AbandonedError, BackendError, ConfigError, DataError
 from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.offload import OwnedOffload
@@ -96,6 +97,7 @@ class Engine:
 
     Attributes:
         metrics: Counters.
+        tap: Where verdicts are shown.
         inbox: This worker's inbox.
         store: The dedup store.
         pipeline: Over this worker's inbox.
@@ -120,6 +122,7 @@ class Engine:
         self._offloads: list[OwnedOffload] = []
         self._lock: int | None = None
         self.metrics = Metrics()
+        self.tap = Tap()
         self.inbox = self._new_inbox(OWN_WORKER)
         self._orphans: list[Inbox] = []
         self._guarded = build_store(config, ports)
@@ -330,6 +333,7 @@ class Engine:
             limiter=self._limiter,
             params=self._config.params,
             metrics=self.metrics,
+            tap=self.tap,
             now=self._ports.now,
             monotonic=self._ports.monotonic,
             dedup_ttl_s=self._config.dedup_ttl_s,

@@ -8,17 +8,25 @@ import binascii
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 import structlog
 from aiohttp import web
 
 from pcs_backend.effects.metrics import Metrics
+from pcs_backend.effects.tap import Sighting, Tap
 from pcs_backend.exchange import JSON_TYPE, Envelope, Reply, Request
 from pcs_backend.http.body import BodyReader
 from pcs_backend.http.protocol import to_response
 from pcs_backend.problems import Problem, rate_limited_reply, unavailable_reply
+from pcs_backend.trace_context import (
+    REQUEST_ID_HEADER,
+    TRACEPARENT_HEADER,
+    RequestIds,
+    read_traceparent,
+    trace_id_of,
+)
 from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.message_signature import HEADER_CHARACTERS_MAX, HEADERS
 from pcs_core.ports import Sleep, WallClock
@@ -53,6 +61,20 @@ class Health(Protocol):
         """Why no request should be sent here, a start that is not over included; `None` if it may."""
 
 
+class Effects(NamedTuple):
+    """What a request leaves behind beside its answer.
+
+    Attributes:
+        metrics: What `/metrics` shows.
+        tap: Shown what is refused before it reaches the submitter.
+        request_ids: Names every submit.
+    """
+
+    metrics: Metrics
+    tap: Tap
+    request_ids: RequestIds
+
+
 _Endpoint = Callable[[web.BaseRequest], Awaitable[Reply]]
 
 
@@ -64,7 +86,7 @@ class Routes:
         *,
         submitter: Submitter,
         health: Health,
-        metrics: Metrics,
+        effects: Effects,
         body_reader: BodyReader,
         token_bucket: TokenBucket,
         openapi: bytes,
@@ -78,7 +100,7 @@ class Routes:
         Args:
             submitter: Steps 3 to 11.
             health: State of the service.
-            metrics: What `/metrics` shows.
+            effects: What a request leaves behind.
             body_reader: Step 1.
             token_bucket: Step 2.
             openapi: The service's description, JSON.
@@ -89,7 +111,9 @@ class Routes:
         """
         self._submitter = submitter
         self._health = health
-        self._metrics = metrics
+        self._metrics = effects.metrics
+        self._tap = effects.tap
+        self._request_ids = effects.request_ids
         self._body_reader = body_reader
         self._token_bucket = token_bucket
         self._openapi = Reply(200, openapi)
@@ -133,25 +157,48 @@ class Routes:
         return response
 
     async def _submit(self, request: web.BaseRequest) -> Reply:
+        request_id = self._request_ids.next_id()
+        reply = await self._admit(request, request_id)
+        return reply._replace(headers={**reply.headers, REQUEST_ID_HEADER: request_id})
+
+    async def _admit(self, request: web.BaseRequest, request_id: str) -> Reply:
         body = await self._body_reader.read(request)  # 1
         if isinstance(body, Reply):
-            return body
+            return self._turn_away(body, request_id)
         self._metrics.ingest.inc()
         if wait_s := self._token_bucket.take(1):  # 2
-            return rate_limited_reply(wait_s)
+            return self._turn_away(rate_limited_reply(wait_s), request_id)
         if (reason := self._health.not_ready()) is not None:
-            return unavailable_reply(reason)
+            return self._turn_away(unavailable_reply(reason), request_id)
         envelope = Envelope(
             received_at_ms=int(self._now() * 1_000),
             path=SUBMIT_PATH,
             content_type=request.content_type,
             peer="" if self._peer_of is None else self._peer_of(request.transport),
             headers=_signature_headers(request),
+            request_id=request_id,
+            traceparent=read_traceparent(request.headers.getall(TRACEPARENT_HEADER, ())),
         )
         # aiohttp does not cancel this when the client goes away: what was sent is judged to its end.
         replies = await self._submitter.submit([Request(envelope, body)])
-        _log.debug("submit", status=replies[0].status, problem=replies[0].problem, size_bytes=len(body))
+        _log.debug(
+            "submit",
+            status=replies[0].status,
+            problem=replies[0].problem,
+            size_bytes=len(body),
+            request_id=request_id,
+            trace_id=trace_id_of(envelope.traceparent),
+        )
         return replies[0]
+
+    def _turn_away(self, reply: Reply, request_id: str) -> Reply:
+        """Return a reply that comes before the submitter, and show it."""
+        if self._tap.listeners:
+            at_ms = int(self._now() * 1_000)
+            self._tap.show(
+                Sighting(at_ms=at_ms, status=reply.status, request_id=request_id, problem=reply.problem)
+            )
+        return reply
 
     async def _show_metrics(self, request: web.BaseRequest) -> Reply:
         if self._metrics_login is not None and not _login_matches(
