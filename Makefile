@@ -15,7 +15,7 @@ install: $(VENV)/installed  ## Make .venv with both commands and the tools of th
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[agent,backend,dev]'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[agent,backend,otel,dev]'
 	@touch $@
 
 demo: install  ## Run agent and backend on sample streams and print what they found

@@ -14,7 +14,8 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
@@ -44,6 +45,9 @@ FILES_RESERVED = 256
 """Open files that connections must leave: logs, stores, the administration socket, connections that are being refused.
 A log that cannot open its next segment takes nothing any more."""
 
+if TYPE_CHECKING:
+    from pcs_backend.effects.tracing import Spans
+
 _log = structlog.get_logger(__name__)
 
 
@@ -68,7 +72,8 @@ class Service:
         """Wire it; nothing is touched before `run`."""
         self._config = config
         self._ports = ports
-        self._engine = Engine(config, ports)
+        self._spans = _new_spans() if config.exports_spans else None
+        self._engine = Engine(config, ports, spans=self._spans)
         settings = config.settings
         self._intake = Intake(
             connections_max=settings.connections_max, shared_bytes_max=settings.bodies_max_bytes
@@ -108,6 +113,9 @@ class Service:
         self._make_room_for_connections()
         engine = self._engine
         async with contextlib.AsyncExitStack() as stack:
+            if self._spans is not None:
+                self._spans.open()
+                stack.push_async_callback(self._spans.close)
             stack.push_async_callback(engine.close)
             engine.claim()
             self._measure_disk()  # the metrics are asked for while the logs are read
@@ -118,7 +126,7 @@ class Service:
                 _log.info("stopped while the log was read")
                 return
             self._measure_disk()  # now, so that not even the first request is taken on a full disk
-            admin = await stack.enter_async_context(self._administer())
+            end_administration = await stack.enter_async_context(self._administer())
             await run_unless(stop, "first-contact", self._first_contact(), asyncio.Task.cancel)
             _log.info("ready", backlog=engine.inbox.open_requests, wal_bytes=engine.inbox.size_bytes)
 
@@ -126,7 +134,7 @@ class Service:
                 self._stopping = True
                 _log.info("stopping")
                 await runner.cleanup()  # no new connections; waits for requests being judged
-                await admin.cleanup()
+                await end_administration()
                 await engine.finish_writing()
 
             tasks = [
@@ -149,7 +157,7 @@ class Service:
         engine = self._engine
         login = (settings.metrics_user, settings.metrics_pass) if settings.metrics_user else None
         routes = Routes(
-            submitter=engine.pipeline,
+            submitter=engine.pipeline if self._spans is None else self._spans.submitter(engine.pipeline),
             health=self,
             effects=Effects(
                 metrics=engine.metrics,
@@ -177,22 +185,29 @@ class Service:
         return peer_name(transport, self._config.trust.current.peers)
 
     @contextlib.asynccontextmanager
-    async def _administer(self) -> AsyncIterator[web.ServerRunner]:
-        """Serve the administration socket; it is gone afterwards."""
+    async def _administer(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Serve the administration socket; it is gone afterwards. Yields what ends it earlier."""
         path = os.path.join(self._config.settings.data_dir, SOCKET_NAME)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # left by a process that was killed; the lock says that it is gone
         intake = Intake(
             connections_max=ADMIN_CONNECTIONS_MAX, shared_bytes_max=self._config.settings.bodies_max_bytes
         )
-        runner = web.ServerRunner(ProblemServer(AdminRoutes(self._engine.store).handle, intake))
+        engine = self._engine
+        routes = AdminRoutes(engine.store, engine.metrics, engine.tap)
+        runner = web.ServerRunner(ProblemServer(routes.handle, intake))
         await runner.setup()
         listener = bind_unix(path)
         await web.SockSite(runner, listener).start()
-        try:
-            yield runner
-        finally:
+
+        async def end() -> None:
+            routes.close()
             await runner.cleanup()
+
+        try:
+            yield end
+        finally:
+            await end()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
@@ -291,6 +306,13 @@ class Service:
             "Free space below which intake stops",
             lambda: float(self._config.settings.disk_free_min_bytes),
         )
+
+
+def _new_spans() -> Spans:
+    """Import what makes spans, which takes its time and need not be installed."""
+    from pcs_backend.effects.tracing import Spans  # noqa: PLC0415
+
+    return Spans()
 
 
 def raise_file_limit(wanted: int) -> int:

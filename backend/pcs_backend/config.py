@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import re
@@ -27,6 +28,7 @@ _Days = Annotated[float, Meta(gt=0, le=3_650)]
 _REDIS_ADDR = re.compile(
     r"\A(?:rediss?://[^\s/?]+(?:/\d*)?(?:\?\S*)?|[^\s:/@]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})\Z"
 )
+_HTTP_URL = re.compile(r"\Ahttps?://[^\s/?#]+(?:/\S*)?\Z")
 _POSTGRES_DSN = re.compile(r"\Apostgres(?:ql)?://\S+\Z")
 
 
@@ -67,6 +69,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         disk_free_min_bytes: Free space below which intake stops.
         drain_timeout_s: Longest time a stop waits for requests being judged.
         log_level: Least level that is logged.
+        otel_exporter_otlp_endpoint: Where spans are exported to, by OTLP/HTTP.
+        otel_exporter_otlp_traces_endpoint: The same, as a full URL.
     """
 
     host: Annotated[str, Meta(min_length=1, max_length=255)] = "127.0.0.1"
@@ -102,6 +106,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     disk_free_min_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 64 * 1024 * 1024
     drain_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    otel_exporter_otlp_endpoint: str = ""
+    otel_exporter_otlp_traces_endpoint: str = ""
 
     def __repr__(self) -> str:
         return "Settings(…)"  # several of them are secrets
@@ -142,6 +148,8 @@ ALLOWED = {
     "DISK_FREE_MIN_BYTES": "an integer from 0",
     "DRAIN_TIMEOUT_S": "a number of seconds above 0, up to 600",
     "LOG_LEVEL": "debug, info, warning, error or critical, in any case",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "an http or https URL of an OTLP/HTTP collector",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "an http or https URL of an OTLP/HTTP collector, its path included",
 }
 """What each variable allows, as error messages and the configuration table say it."""
 
@@ -154,6 +162,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         trust: Keys, tenants and what they may do, and how to read them anew.
         tls: Certificate files; `None` for plain HTTP.
         params: The parameters.
+        exports_spans: Whether submits are traced.
         warnings: What is allowed and still worth a word.
     """
 
@@ -161,6 +170,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     trust: TrustSource
     tls: TlsFiles | None
     params: Params
+    exports_spans: bool
     warnings: tuple[str, ...]
 
     @property
@@ -192,12 +202,14 @@ def load_config(environ: Mapping[str, str]) -> Config:
         raise ConfigError(str(error).removeprefix("$.")) from None
     _check_spelling(given, settings)
     _check_together(settings)
-    warnings = trust_warnings(settings)
+    exports_spans, tracing_warnings = _check_tracing(settings)
+    warnings = [*trust_warnings(settings), *tracing_warnings]
     return Config(
         settings=settings,
         trust=TrustSource(lambda: load_trust(settings, environ), settings.pcs_keys_file),
         tls=_load_tls(settings),
         params=_load_params(settings.pcs_params_file),
+        exports_spans=exports_spans,
         warnings=tuple(warnings),
     )
 
@@ -280,6 +292,24 @@ def _load_tls(settings: Settings) -> TlsFiles | None:
     files = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
     files.context()  # so that what cannot be used stops the start
     return files
+
+
+def _check_tracing(settings: Settings) -> tuple[bool, list[str]]:
+    """Return whether spans are exported, and a warning where they should be and cannot: no reason not to serve."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    given = [(name, url) for name in names if (url := getattr(settings, name.lower()))]
+    for name, url in given:
+        if not _HTTP_URL.match(url):
+            raise ConfigError(_unfit(name, url))
+    if not given:
+        return False, []
+    try:
+        installed = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        installed = False
+    if installed:
+        return True, []
+    return False, [f"{given[0][0]} is set and nothing is traced: the extra `otel` is not installed"]
 
 
 def _load_params(path: str) -> Params:

@@ -17,7 +17,7 @@ import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
@@ -38,6 +38,9 @@ from pcs_backend.trust.limits import TenantLimiter
 from pcs_core.errors import WalError
 from pcs_core.ports import MonotonicClock, RandomBytes, Sleep, WallClock
 from pcs_core.wal import Files, Frame, Wal, name_of
+
+if TYPE_CHECKING:
+    from pcs_backend.effects.tracing import Spans
 
 OWN_WORKER = "0"
 WAL_FOLDER = "wal"
@@ -105,14 +108,18 @@ class Engine:
         is_open: Whether the log was read and work can be taken.
     """
 
-    def __init__(self, config: Config, ports: Ports, *, force_replay: bool = False) -> None:
+    def __init__(
+        self, config: Config, ports: Ports, *, force_replay: bool = False, spans: Spans | None = None
+    ) -> None:
         """Wire it; nothing is touched before `open`.
 
         Args:
             config: Settings.
             ports: The world.
             force_replay: Whether requests older than the dedup lifetime are judged too.
+            spans: What traces submits, if anything does.
         """
+        self._spans = spans
         self._config = config
         self._ports = ports
         self._force_replay = force_replay
@@ -319,7 +326,8 @@ class Engine:
 
     def _new_inbox(self, worker: str) -> Inbox:
         folder = os.path.join(self._data_dir, WAL_FOLDER, worker)
-        return Inbox(
+        new_inbox = Inbox if self._spans is None else self._spans.inbox
+        return new_inbox(
             Wal(folder, self._ports.files, self._ports.random_bytes),
             self._new_offload(f"wal-{worker}"),
             lambda: self.metrics.time_sync(self._ports.monotonic),
@@ -328,7 +336,7 @@ class Engine:
     def _new_pipeline(self, inbox: Inbox) -> Pipeline:
         return Pipeline(
             inbox=inbox,
-            store=self.store,
+            store=self.store if self._spans is None else self._spans.store(self.store),
             trust=self._config.trust.get,
             limiter=self._limiter,
             params=self._config.params,

@@ -93,7 +93,7 @@ class _Answered(NamedTuple):
 class Pipeline:
     """The stages over one inbox. Collaborators are passed in; there is no other state."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - every collaborator is passed in
         self,
         *,
         inbox: Inbox,

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 
 from pcs_core.ports import RandomBytes
 
-REQUEST_ID_HEADER = "X-Request-Id"
+REQUEST_ID_HEADER = "X-Request-ID"
 TRACEPARENT_HEADER = "traceparent"
 
 _PROCESS_BYTES = 6

@@ -124,6 +124,8 @@ class TestOneVariable:
             "DISK_FREE_MIN_BYTES": 67_108_864,
             "DRAIN_TIMEOUT_S": 10.0,
             "LOG_LEVEL": "INFO",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "",
         }
 
     def test_days_become_seconds(self) -> None:

@@ -7,9 +7,9 @@ is told how many. Nobody listening costs one look at a tuple.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections import deque
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from typing import NamedTuple
 
 import msgspec
@@ -24,6 +24,10 @@ TAP_LISTENERS_MAX = 8
 
 TAP_QUEUE_LINES_MAX = 1_000
 """Lines that wait for one listener; beyond them it loses lines."""
+
+
+TAP_IDLE_INTERVAL_S = 1.0
+"""How often a listener with nothing to show is looked after: it may have gone without a word."""
 
 
 class Sighting(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -131,7 +135,7 @@ class TooManyListenersError(Exception):
 
 
 class Listener:
-    """One who listens. Iterate over it; it ends when the tap is closed and everything in its queue was taken."""
+    """One who listens."""
 
     def __init__(self, wanted: Filter) -> None:
         """Take what it wants to see."""
@@ -156,18 +160,22 @@ class Listener:
         self._closed = True
         self._wake.set()
 
-    async def __aiter__(self) -> AsyncIterator[list[Sighting | Lost]]:
-        """Wait for lines and return all there are, those that were lost last."""
+    async def batches(self) -> AsyncIterator[list[Sighting | Lost]]:
+        """Yield all lines there are whenever there are some, what was lost last; and nothing now and then while idle.
+
+        Ends when the tap is closed and everything in the queue was taken.
+        """
         while not self._closed or self._queue:
-            await self._wake.wait()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(TAP_IDLE_INTERVAL_S):
+                    await self._wake.wait()
             self._wake.clear()
             lines: list[Sighting | Lost] = list(self._queue)
             self._queue.clear()
             if self._lost:
                 lines.append(Lost(self._lost))
                 self._lost = 0
-            if lines:
-                yield lines
+            yield lines
 
 
 class Tap:
@@ -187,7 +195,7 @@ class Tap:
         for listener in self.listeners:
             listener.put(seen)
 
-    @contextmanager
+    @contextlib.contextmanager
     def listen(self, wanted: Filter) -> Iterator[Listener]:
         """Listen from now on.
 
