@@ -185,7 +185,26 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_config(environ: Mapping[str, str]) -> Config:
-    """Read and check the environment. An empty variable means unset.
+    """Read and check the environment, and the files it names. An empty variable means unset.
+
+    Raises:
+        ConfigError: A variable or a file is malformed, or the settings together are not safe.
+    """
+    settings = load_settings(environ)
+    exports_spans, tracing_warnings = _check_tracing(settings)
+    warnings = [*trust_warnings(settings), *tracing_warnings]
+    return Config(
+        settings=settings,
+        trust=TrustSource(lambda: load_trust(settings, environ), settings.pcs_keys_file),
+        tls=_load_tls(settings),
+        params=_load_params(settings.pcs_params_file),
+        exports_spans=exports_spans,
+        warnings=tuple(warnings),
+    )
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read and check the environment alone: keys, parameters and certificates may be unusable.
 
     Raises:
         ConfigError: A variable is malformed, or the settings together are not safe.
@@ -202,16 +221,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         raise ConfigError(str(error).removeprefix("$.")) from None
     _check_spelling(given, settings)
     _check_together(settings)
-    exports_spans, tracing_warnings = _check_tracing(settings)
-    warnings = [*trust_warnings(settings), *tracing_warnings]
-    return Config(
-        settings=settings,
-        trust=TrustSource(lambda: load_trust(settings, environ), settings.pcs_keys_file),
-        tls=_load_tls(settings),
-        params=_load_params(settings.pcs_params_file),
-        exports_spans=exports_spans,
-        warnings=tuple(warnings),
-    )
+    return settings
 
 
 def is_loopback(host: str) -> bool:

@@ -24,8 +24,6 @@ import structlog
 from pcs_backend.config import Config, Settings
 from pcs_backend.dedup.guarded_store import GuardedStore
 from pcs_backend.dedup.memory_store import MemoryStore
-from pcs_backend.dedup.postgres_store import PostgresStore
-from pcs_backend.dedup.redis_store import RedisStore
 from pcs_backend.dedup.store import DedupStore
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.effects.tap import Tap
@@ -81,9 +79,13 @@ class Ports(NamedTuple):
 def server_store(settings: Settings, now: WallClock) -> DedupStore | None:
     """Return the store of the configured server; `None` for memory, which needs an inbox."""
     match settings.dedup_backend:
-        case "redis":
+        case "redis":  # each driver takes its time to import, and a command line has little
+            from pcs_backend.dedup.redis_store import RedisStore  # noqa: PLC0415
+
             return RedisStore(settings.redis_addr, now=now)
         case "postgres":
+            from pcs_backend.dedup.postgres_store import PostgresStore  # noqa: PLC0415
+
             return PostgresStore(settings.postgres_dsn, now=now)
         case "memory":
             return None

@@ -105,7 +105,7 @@ async def _list(config: Config, path: str, tenant: str, limit: int) -> Listing:
             return Listing(escalations=await store.list_escalations(tenant, limit))
         if store is not None:
             return Listing(conflicts=await store.list_conflicts(tenant, limit))
-    async with serving_process(config) as session:
+    async with serving_process(config.settings.data_dir) as session:
         response = await session.get(path, params={"tenant": tenant, "limit": str(limit)})
         return msgspec.json.decode(await ok_body(response), type=Listing)
 
@@ -114,7 +114,7 @@ async def _ack(config: Config, tenant: str, pcs_ids: Sequence[str]) -> list[bool
     async with direct_store(config) as store:
         if store is not None:
             return await store.ack_escalations([Key(tenant, pcs_id) for pcs_id in pcs_ids])
-    async with serving_process(config) as session:
+    async with serving_process(config.settings.data_dir) as session:
         response = await session.post(ACKS_PATH, data=msgspec.json.encode(Acks(tenant, list(pcs_ids))))
         return msgspec.json.decode(await ok_body(response), type=Acks).done
 

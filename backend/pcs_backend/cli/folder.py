@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator
 import aiohttp
 
 from pcs_backend.app import real_ports
-from pcs_backend.config import Config, load_config
+from pcs_backend.config import Config, Settings, load_config, load_settings
 from pcs_backend.dedup.store import DedupStore
 from pcs_backend.effects.logs import configure_logs
 from pcs_backend.engine import Engine, build_store, offline
@@ -27,6 +27,13 @@ def prepare() -> Config:
     config = load_config(os.environ)
     configure_logs("ERROR")
     return config
+
+
+def prepare_settings() -> Settings:
+    """Read the settings alone, for what is asked of a serving process: files that are broken now do not matter."""
+    settings = load_settings(os.environ)
+    configure_logs("ERROR")
+    return settings
 
 
 @contextlib.asynccontextmanager
@@ -52,15 +59,18 @@ async def direct_store(config: Config) -> AsyncIterator[DedupStore | None]:
 
 
 @contextlib.asynccontextmanager
-async def serving_process(config: Config) -> AsyncIterator[aiohttp.ClientSession]:
-    """Talk to the process that serves the data folder.
+async def serving_process(data_dir: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """Talk to the process that serves a data folder.
+
+    Args:
+        data_dir: The folder.
 
     Raises:
         ConfigError: There is no such folder.
         StoreUnavailableError: Nothing serves it, or the process has gone.
     """
     try:
-        folder = os.open(config.settings.data_dir, os.O_RDONLY | os.O_DIRECTORY)
+        folder = os.open(data_dir, os.O_RDONLY | os.O_DIRECTORY)
     except OSError as error:
         reason = os.strerror(error.errno or 0)
         raise ConfigError(

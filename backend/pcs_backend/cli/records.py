@@ -165,7 +165,7 @@ async def _lookup(config: Config) -> AsyncIterator[_Get]:
         if store is not None:
             yield store.get
             return
-    async with serving_process(config) as session:
+    async with serving_process(config.settings.data_dir) as session:
 
         async def get(keys: Sequence[Key]) -> list[Outcome | None]:
             response = await session.post(OUTCOMES_PATH, data=msgspec.json.encode(Lookup(list(keys))))

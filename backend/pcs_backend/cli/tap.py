@@ -16,8 +16,7 @@ import uvloop
 from rich.console import Console
 from rich.text import Text
 
-from pcs_backend.cli.folder import prepare, serving_process
-from pcs_backend.config import Config
+from pcs_backend.cli.folder import prepare_settings, serving_process
 from pcs_backend.effects.tap import Lost, Sighting
 from pcs_backend.errors import BackendError
 from pcs_backend.http.admin import TAP_PATH
@@ -64,13 +63,13 @@ def tap(
 ) -> None:
     """Show verdicts as they are made, from now on."""
     query = [("tenant", tenant), ("regime", regime or ""), *(("status", str(each)) for each in statuses)]
-    stopped = uvloop.run(_follow(prepare(), query, limit, seconds, as_json=as_json))
+    stopped = uvloop.run(_follow(prepare_settings().data_dir, query, limit, seconds, as_json=as_json))
     if stopped:
         raise BackendError("the service stopped")
 
 
 async def _follow(
-    config: Config, query: list[tuple[str, str]], limit: int | None, seconds: float | None, *, as_json: bool
+    data_dir: str, query: list[tuple[str, str]], limit: int | None, seconds: float | None, *, as_json: bool
 ) -> bool:
     """Print lines until told to end. Returns whether the service ended before."""
     ended = asyncio.Event()
@@ -79,7 +78,7 @@ async def _follow(
         loop.add_signal_handler(number, ended.set)
     if seconds is not None:
         loop.call_later(seconds, ended.set)
-    printing = asyncio.create_task(_print_lines(config, query, limit, as_json=as_json), name="tap")
+    printing = asyncio.create_task(_print_lines(data_dir, query, limit, as_json=as_json), name="tap")
     ending = asyncio.create_task(ended.wait(), name="end")
     try:
         await asyncio.wait([printing, ending], return_when=asyncio.FIRST_COMPLETED)
@@ -94,12 +93,12 @@ async def _follow(
 
 
 async def _print_lines(
-    config: Config, query: list[tuple[str, str]], limit: int | None, *, as_json: bool
+    data_dir: str, query: list[tuple[str, str]], limit: int | None, *, as_json: bool
 ) -> bool:
     """Print lines as they come. Returns whether there were as many as were wanted."""
     console = Console(highlight=False, markup=False, soft_wrap=True)
     count = 0
-    async for line in _lines(config, query):
+    async for line in _lines(data_dir, query):
         fields = orjson.loads(line)
         if as_json:
             click.echo(line.rstrip(b"\n"))
@@ -115,8 +114,8 @@ async def _print_lines(
     return False
 
 
-async def _lines(config: Config, query: list[tuple[str, str]]) -> AsyncIterator[bytes]:
-    async with serving_process(config) as session:
+async def _lines(data_dir: str, query: list[tuple[str, str]]) -> AsyncIterator[bytes]:
+    async with serving_process(data_dir) as session:
         unlimited = aiohttp.ClientTimeout(total=None)
         async with session.get(TAP_PATH, params=query, timeout=unlimited) as response:
             if response.status != 200:

@@ -17,8 +17,8 @@ from rich.table import Table
 from rich.text import Text
 
 from pcs_backend.cli.figures import Figures, Latency, compare, read_look
-from pcs_backend.cli.folder import ok_body, prepare, serving_process
-from pcs_backend.config import Config
+from pcs_backend.cli.folder import ok_body, prepare_settings, serving_process
+from pcs_backend.config import Settings
 from pcs_backend.errors import BackendError
 from pcs_backend.http.admin import METRICS_PATH
 
@@ -52,12 +52,11 @@ stopped; 2 usage or configuration.
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a screen.")
 def top(interval: float, *, once: bool, as_json: bool) -> None:
     """Show rates, latencies, store and WAL of the process that serves."""
-    config = prepare()
-    if not uvloop.run(_show(config, interval, once=once, as_json=as_json)):
+    if not uvloop.run(_show(prepare_settings(), interval, once=once, as_json=as_json)):
         raise BackendError("the service stopped")
 
 
-async def _show(config: Config, interval_s: float, *, once: bool, as_json: bool) -> bool:
+async def _show(settings: Settings, interval_s: float, *, once: bool, as_json: bool) -> bool:
     """Show screens until told to end. Returns whether that was it, and not the service's end."""
     ended = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -68,20 +67,20 @@ async def _show(config: Config, interval_s: float, *, once: bool, as_json: bool)
         console.width = _WIDTH_WITHOUT_TERMINAL
     live = console.is_terminal and not once and not as_json
     with Live(console=console, screen=True, auto_refresh=False) if live else console as screen:
-        async for figures in _figures(config, interval_s, ended):
+        async for figures in _figures(settings.data_dir, interval_s, ended):
             if as_json:
                 click.echo(msgspec.json.encode(figures))
             elif isinstance(screen, Live):
-                screen.update(render(figures, config.settings.dedup_backend), refresh=True)
+                screen.update(render(figures, settings.dedup_backend), refresh=True)
             else:
-                console.print(render(figures, config.settings.dedup_backend))
+                console.print(render(figures, settings.dedup_backend))
             if once:
                 return True
     return ended.is_set()
 
 
-async def _figures(config: Config, interval_s: float, ended: asyncio.Event) -> AsyncIterator[Figures]:
-    async with serving_process(config) as session:
+async def _figures(data_dir: str, interval_s: float, ended: asyncio.Event) -> AsyncIterator[Figures]:
+    async with serving_process(data_dir) as session:
 
         async def look() -> str:
             response = await session.get(METRICS_PATH)
