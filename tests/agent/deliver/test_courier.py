@@ -18,7 +18,8 @@ from pcs_agent.deliver.offload import ThreadOffload
 from pcs_agent.deliver.transport import open_transport
 from pcs_agent.outbox import Outbox, State, Verdict
 from pcs_core.record import Record, decode_record
-from pcs_core.signing import HmacKey, RecordVerifier, sign_record
+from pcs_core.signing import HmacKey, sign_record
+from verifying import signer_of
 
 
 class Delivered(NamedTuple):
@@ -273,7 +274,7 @@ async def test_a_retry_changes_attempt_time_and_skew_and_not_the_signature(
     assert (first["ft"]["clock_skew_ms"], second["ft"]["clock_skew_ms"]) == (0, 99_500)
     assert first["sig"] == second["sig"]
     for document in backend.received:
-        assert RecordVerifier([key]).verify(decode_record(json.dumps(document).encode())) == key.key_id
+        assert signer_of([key], decode_record(json.dumps(document).encode())) == key.key_id
 
 
 async def test_resigning_replaces_the_signature_of_a_key_that_was_wrong(bench: Bench, backend: Any) -> None:
@@ -281,7 +282,7 @@ async def test_resigning_replaces_the_signature_of_a_key_that_was_wrong(bench: B
     bench.outbox.append([sign_record(bench.make_record(1), HmacKey(b"wrong"))])
     await bench.deliver(backend.endpoint, resigner=right)
     record = decode_record(json.dumps(backend.received[0]).encode())
-    assert RecordVerifier([right]).verify(record) == right.key_id
+    assert signer_of([right], record) == right.key_id
 
 
 async def test_a_conflict_is_told(bench: Bench, backend: Any) -> None:
