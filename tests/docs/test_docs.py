@@ -21,6 +21,7 @@ from pcs_backend.app import Service, real_ports
 from pcs_backend.cli.root import cli as backend_cli
 from pcs_backend.config import ALLOWED, Settings, load_config
 from pcs_backend.problems import Problem
+from pcs_backend.secret_files import SECRETS, SUFFIX
 from pcs_core.errors import ParamsError
 from pcs_core.params import Params, parse_params
 from pcs_core.record import Record
@@ -31,7 +32,8 @@ PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CLAUDE.m
 PACKAGES = [ROOT / "core/pcs_core", ROOT / "backend/pcs_backend", ROOT / "agent/pcs_agent"]
 COMMANDS: dict[str, click.Command] = {"pcs-agent": agent_main, "pcs-backend": backend_cli}
 AGENT_VARIABLES = {name for name, value in vars(pcs_agent.config).items() if name == value}
-VARIABLES = {*ALLOWED, *AGENT_VARIABLES}
+SECRET_FILES = {name + SUFFIX for name in SECRETS}
+VARIABLES = {*ALLOWED, *AGENT_VARIABLES, *SECRET_FILES, "NAME_FILE"}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -116,6 +118,12 @@ def test_backend_table_has_every_variable_with_default_and_rule() -> None:
     documented = defaults_and_rules("Backend", "variable")
     fields = {field.encode_name: field.default for field in msgspec.structs.fields(Settings)}
     assert documented == {name: (spell(fields[name]), ALLOWED[name]) for name in fields}
+
+
+def test_secrets_that_files_may_hold_are_named() -> None:
+    text = read("docs/configuration.md").partition("\n### Secrets in files\n")[2].partition("\n### ")[0]
+    named = text.partition("for these: ")[2].partition(". ")[0]
+    assert re.findall(r"`([A-Z_0-9]+)`", named) == list(SECRETS)
 
 
 def test_agent_table_has_every_variable_with_its_default() -> None:

@@ -1,7 +1,7 @@
 """The administration socket: `DATA_DIR/admin.sock`, a Unix socket of mode 0600 beside the public port.
 
-The memory store lives inside the serving process, so the command line asks it here. Whoever may write the data folder
-may use it; nobody else can.
+The memory store lives inside the serving process, so the command line asks it here. So do probes of the same machine,
+which need no certificate here. Whoever may write the data folder may use it; nobody else can.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from pcs_backend.dedup.store import LIST_MAX, Conflict, DedupStore, Escalation, 
 from pcs_backend.errors import UnavailableError
 from pcs_backend.exchange import Reply
 from pcs_backend.http.protocol import to_response
+from pcs_backend.http.routes import HEALTH_PATHS, Health, health_reply
 from pcs_backend.problems import Problem, unavailable_reply
 
 SOCKET_NAME = "admin.sock"
@@ -37,11 +38,12 @@ class Acks(msgspec.Struct, frozen=True):
 
 
 class AdminRoutes:
-    """Answers the command line."""
+    """Answers the command line and probes."""
 
-    def __init__(self, store: DedupStore) -> None:
-        """Take the store of the serving process."""
+    def __init__(self, store: DedupStore, health: Health) -> None:
+        """Take store and state of the serving process."""
         self._store = store
+        self._health = health
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. aiohttp calls it."""
@@ -65,5 +67,7 @@ class AdminRoutes:
                 keys = [Key(acks.tenant, pcs_id) for pcs_id in acks.pcs_ids[:LIST_MAX]]
                 done = await self._store.ack_escalations(keys)
                 return Reply(200, msgspec.json.encode(msgspec.structs.replace(acks, done=done)))
+            case "GET", path if path in HEALTH_PATHS:
+                return health_reply(self._health, path)
             case _:
                 return Problem.NOT_FOUND.reply("path: found an unknown one")
