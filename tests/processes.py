@@ -16,7 +16,9 @@ from typing import NamedTuple, Protocol, Self
 import aiohttp
 
 START_TIMEOUT_S = 30.0
-STOP_TIMEOUT_S = 20.0
+STOP_TIMEOUT_S = 45.0
+"""A stop has `DRAIN_TIMEOUT_S` several times: for requests, for the last frames, for the last snapshot."""
+
 WAIT_TIMEOUT_S = 20.0
 HMAC_KEY = "an-hmac-key-of-the-tests"
 
@@ -121,7 +123,12 @@ class Backend:
         """Wait for the process to end by itself; returns the exit code."""
         assert self._process is not None
         assert self._reader is not None
-        code = self._process.wait(STOP_TIMEOUT_S)
+        try:
+            code = self._process.wait(STOP_TIMEOUT_S)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._reader.join(STOP_TIMEOUT_S)
+            raise AssertionError(f"the backend did not end: {self.output[-4_000:].decode()}") from None
         self._reader.join(STOP_TIMEOUT_S)
         return code
 

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from typing import Any, NamedTuple
 
 import structlog
@@ -44,6 +44,9 @@ SNAPSHOT = os.path.join("memory", "outcomes.snap")
 
 DAMAGES_LOGGED_MAX = 100
 """Damaged places of one log that a start names in its own log."""
+
+CANCEL_AGAIN_S = 1.0
+"""A task that has not ended so long after it was cancelled is cancelled again."""
 
 WORKER_NAME = re.compile(r"\d{1,4}", re.ASCII)
 
@@ -401,12 +404,20 @@ async def run_until(
         dead = [task.get_name() for task in done if task is not stopping]
         await drain()
     finally:
-        for task in [stopping, *running]:
-            task.cancel()
+        await _cancel([stopping, *running])
         results = await asyncio.gather(stopping, *running, return_exceptions=True)
     if dead:
         kinds = sorted({type(result).__name__ for result in results if isinstance(result, Exception)})
         raise BackendError(f"task {', '.join(dead)} ended ({', '.join(kinds) or 'without an error'})")
+
+
+async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:  # Any: what they return is not looked at
+    """Cancel tasks and wait until they have ended, also one whose library took the cancellation for its own."""
+    running = set(tasks)
+    while running:
+        for task in running:
+            task.cancel()
+        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
 
 
 def _report_damage(inbox: Inbox) -> None:

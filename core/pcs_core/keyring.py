@@ -10,8 +10,9 @@ from __future__ import annotations
 import enum
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from typing import Self
 
 import msgspec
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -113,6 +114,13 @@ class Keyring:
             raise ValueError("found two keys of one id; allowed: a different id for each")
         self._by_id |= named
         self._likely: dict[str, KeyEntry] = {}
+
+    @classmethod
+    def of(cls, keys: Iterable[VerificationKey]) -> Self:
+        """Return a keyring of keys that may sign for everything, at any time."""
+        return cls(
+            [KeyEntry(key_id=key_id, record_key=key) for key_id, key in {k.key_id: k for k in keys}.items()]
+        )
 
     def __bool__(self) -> bool:
         """Whether signatures are checked at all."""

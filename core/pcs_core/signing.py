@@ -10,15 +10,14 @@ import base64
 import enum
 import hashlib
 import hmac
-from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
 from nacl.exceptions import BadSignatureError as NaclBadSignatureError
 from nacl.signing import SigningKey, VerifyKey
 
-from pcs_core.canonical import canonical_payload, fixed_point_payload, payload_digest
-from pcs_core.errors import BadSignatureError, KeyMaterialError, MalformedError
+from pcs_core.canonical import canonical_payload, payload_digest
+from pcs_core.errors import KeyMaterialError, MalformedError
 from pcs_core.record import ALLOWED, Record
 from pcs_core.typed import describe
 
@@ -167,39 +166,6 @@ def sign_record(record: Record, signer: Signer | None) -> Record:
         return msgspec.structs.replace(record, sig="")
     signature = signer.sign(payload_digest(canonical_payload(record)))
     return msgspec.structs.replace(record, sig=base64.b64encode(signature).decode("ascii"))
-
-
-class RecordVerifier:
-    """Checks record signatures against every key valid now. Without keys it accepts all: signing is off."""
-
-    def __init__(self, keys: Sequence[VerificationKey]) -> None:
-        """Take the keys, most likely first; none means signing is off."""
-        self._keys = tuple(keys)
-
-    @property
-    def key_ids(self) -> tuple[str, ...]:
-        """Names of the keys, in the order they are tried."""
-        return tuple(key.key_id for key in self._keys)
-
-    def verify(self, record: Record) -> str:
-        """Check the signature (contract §4 step 5).
-
-        Returns:
-            The id of the key that verified it; empty where signing is off.
-
-        Raises:
-            MalformedError: `sig` is not standard base64.
-            BadSignatureError: No key verifies it.
-        """
-        if not self._keys:
-            return ""
-        signature = decode_signature(record.sig)
-        for spell in (canonical_payload, fixed_point_payload):
-            digest = payload_digest(spell(record))
-            for key in self._keys:
-                if key.verifies(digest, signature):
-                    return key.key_id
-        raise BadSignatureError("$.sig: no valid key verifies this signature")
 
 
 def decode_signature(text: str) -> bytes:

@@ -15,6 +15,7 @@ import pytest
 from inboxes import WAIT_S, HeldFiles, signed
 from pcs_backend.app import Service, real_ports
 from pcs_backend.config import load_config
+from pcs_backend.engine import run_until
 from pcs_backend.errors import BackendError
 from pcs_core.wal import Files, PosixFiles
 
@@ -187,6 +188,28 @@ async def test_free_space_is_watched_while_serving(tmp_path: Path) -> None:
                 await asyncio.sleep(0)
     stop.set()
     await running
+
+
+async def test_stop_ends_also_a_task_whose_library_takes_the_cancellation_for_its_own() -> None:
+    taken: list[str] = []
+
+    async def ping_for_ever() -> None:
+        while True:
+            try:
+                await asyncio.Event().wait()
+            except asyncio.CancelledError:
+                if taken:
+                    raise
+                taken.append("as a time limit of its own")
+
+    async def drain() -> None:
+        """Nothing is under way."""
+
+    stop = asyncio.Event()
+    asyncio.get_running_loop().call_soon(stop.set)
+    async with asyncio.timeout(WAIT_S):
+        await run_until(stop, [("pings", ping_for_ever())], drain)
+    assert taken == ["as a time limit of its own"]
 
 
 async def test_last_snapshot_that_takes_longer_than_a_stop_may_is_left_out(tmp_path: Path) -> None:

@@ -249,7 +249,7 @@ async def test_agent_whose_clock_jumps_delivers_everything_once_and_says_how_far
     with backend.start():
         variables |= {"ENDPOINT": f"{backend.url}/v1/pcs/submit", "DELIVERY_DEADLINE_S": "30"}
         code, said = await agent(-YEAR_S)
-        assert code == 0
+        assert code == 0, said
         assert sorted(each["epoch"] for each in said) == list(range(windows))
         for ahead_s in (YEAR_S, 0.0):  # delivered a year ago, or in a year: not a second time by counts
             code, said = await agent(ahead_s)

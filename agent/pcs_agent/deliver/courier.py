@@ -269,6 +269,8 @@ class Courier:
             await self._retry(seq, record, f"status {answer.status}", wait_s)
         elif meaning is Meaning.REJECTED:
             await self._bury(seq, record, f"rejected: status {answer.status}")
+        elif answer.mistimed:  # says nothing of the key; by now the clock is known
+            await self._retry(seq, record, f"status {answer.status}, signed by a clock that was off", None)
         else:
             await self._note_refusal(seq, record, answer.status)
 

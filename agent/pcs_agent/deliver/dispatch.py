@@ -16,6 +16,9 @@ from pcs_core.ports import WallClock
 from pcs_core.record import Record, encode_record
 from pcs_core.signing import Signer, sign_record
 
+MISTIMED_MIN_S = 2.0
+"""A clock that is off by less is not what a request was refused for: a `Date` tells no more than whole seconds."""
+
 
 class Dispatcher:
     """Sends records over a transport.
@@ -57,6 +60,7 @@ class Dispatcher:
         """
         sent_s = self._clock()
         body = self._encode(record, attempt, sent_s)
+        skew_before_ms = self.clock_skew_ms
         if self._request_signer is None:
             answer = await self._transport.post(body)
         else:
@@ -64,10 +68,12 @@ class Dispatcher:
                 body, self._request_signer.headers(body, self.backend_time_s())
             )
         date_s = parse_http_date(answer.date) if answer.date else None
-        if date_s is not None:
-            # A `Date` has whole seconds, so its middle is the best guess; so is the middle between sending and now.
-            self.clock_skew_ms = round(((sent_s + self._clock()) / 2 - (date_s + 0.5)) * 1000)
-        return answer
+        if date_s is None:
+            return answer
+        # A `Date` has whole seconds, so its middle is the best guess; so is the middle between sending and now.
+        self.clock_skew_ms = round(((sent_s + self._clock()) / 2 - (date_s + 0.5)) * 1000)
+        off_s = abs(self.clock_skew_ms - skew_before_ms) / 1000
+        return answer._replace(mistimed=self._request_signer is not None and off_s > MISTIMED_MIN_S)
 
     def backend_time_s(self) -> float:
         """Return the time by the backend's clock, as far as it is known, in seconds since 1970."""

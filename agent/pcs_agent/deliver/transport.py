@@ -37,6 +37,7 @@ class Answer(NamedTuple):
         retry_after: The header, if sent.
         date: The header, if sent.
         conflict: Whether the backend holds another record under this pcs_id.
+        mistimed: Whether the answer showed that the request was signed by a clock that is off.
     """
 
     status: int
@@ -45,6 +46,7 @@ class Answer(NamedTuple):
     retry_after: str | None = None
     date: str | None = None
     conflict: bool = False
+    mistimed: bool = False
 
 
 class Transport(Protocol):

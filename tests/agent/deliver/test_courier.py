@@ -15,10 +15,12 @@ from aiohttp import web
 from pcs_agent.deliver import Courier, Dispatcher, Settlement
 from pcs_agent.deliver.courier import FLIGHTS_MAX
 from pcs_agent.deliver.offload import ThreadOffload
+from pcs_agent.deliver.request_signer import RequestSigner
 from pcs_agent.deliver.transport import open_transport
 from pcs_agent.outbox import Outbox, State, Verdict
 from pcs_core.record import Record, decode_record
-from pcs_core.signing import HmacKey, RecordVerifier, sign_record
+from pcs_core.signing import HmacKey, sign_record
+from verifying import signer_of
 
 
 class Delivered(NamedTuple):
@@ -47,12 +49,17 @@ class Bench:
         return records
 
     def courier(
-        self, transport: Any, settlements: list[Settlement], resigner: Any = None, **changes: Any
+        self,
+        transport: Any,
+        settlements: list[Settlement],
+        resigner: Any = None,
+        request_signer: Any = None,
+        **changes: Any,
     ) -> Courier:
         settings = {"deadline_s": 900.0} | changes
         return Courier(
             self.outbox,
-            Dispatcher(transport, self.time.clock, resigner),
+            Dispatcher(transport, self.time.clock, resigner, request_signer),
             offload=ThreadOffload(),
             monotonic=self.time.monotonic,
             sleep=self.time.sleep,
@@ -273,7 +280,29 @@ async def test_a_retry_changes_attempt_time_and_skew_and_not_the_signature(
     assert (first["ft"]["clock_skew_ms"], second["ft"]["clock_skew_ms"]) == (0, 99_500)
     assert first["sig"] == second["sig"]
     for document in backend.received:
-        assert RecordVerifier([key]).verify(decode_record(json.dumps(document).encode())) == key.key_id
+        assert signer_of([key], decode_record(json.dumps(document).encode())) == key.key_id
+
+
+async def test_refusals_of_requests_signed_by_a_clock_that_was_off_do_not_pause_delivery(
+    bench: Bench, backend: Any
+) -> None:
+    """Requests in flight together are all refused, before the first answer has told the time."""
+    bench.fill(FLIGHTS_MAX)
+    backend.answer = answer_with(*[401] * FLIGHTS_MAX, Date="Mon, 14 Nov 2022 22:11:40 GMT")
+    signer = RequestSigner(HmacKey(b"message key"), "key", backend.endpoint)
+    done = await bench.deliver(backend.endpoint, request_signer=signer)
+    assert done.verdicts() == dict.fromkeys(range(FLIGHTS_MAX), Verdict.ACCEPTED)
+    assert done.courier.paused is None
+
+
+async def test_refusals_of_requests_signed_by_a_clock_that_is_right_pause_delivery(
+    bench: Bench, backend: Any
+) -> None:
+    bench.fill(FLIGHTS_MAX)
+    backend.answer = answer_with(*[401] * FLIGHTS_MAX, Date="Tue, 14 Nov 2023 22:13:20 GMT")
+    signer = RequestSigner(HmacKey(b"message key"), "key", backend.endpoint)
+    done = await bench.deliver(backend.endpoint, request_signer=signer)
+    assert done.courier.paused is not None
 
 
 async def test_resigning_replaces_the_signature_of_a_key_that_was_wrong(bench: Bench, backend: Any) -> None:
@@ -281,7 +310,7 @@ async def test_resigning_replaces_the_signature_of_a_key_that_was_wrong(bench: B
     bench.outbox.append([sign_record(bench.make_record(1), HmacKey(b"wrong"))])
     await bench.deliver(backend.endpoint, resigner=right)
     record = decode_record(json.dumps(backend.received[0]).encode())
-    assert RecordVerifier([right]).verify(record) == right.key_id
+    assert signer_of([right], record) == right.key_id
 
 
 async def test_a_conflict_is_told(bench: Bench, backend: Any) -> None:
