@@ -138,6 +138,46 @@ def deliver(folder: Path, url: str, key: str, **variables: str) -> list[str]:
     return [json.loads(line)["verdict"] for line in done.stdout.splitlines()]
 
 
+_RECORDER = """
+import os, sys
+log = os.open(os.environ["WRITES_LOG"], os.O_WRONLY | os.O_APPEND | os.O_CREAT)
+def note(event, arguments):
+    if event == "open":
+        path, _, flags = arguments
+        if not flags & (os.O_WRONLY | os.O_RDWR | os.O_CREAT):
+            return
+    elif event in {"os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.link", "os.symlink", "os.truncate"}:
+        path = arguments[0]
+    else:
+        return
+    if isinstance(path, (str, bytes, os.PathLike)):
+        os.write(log, os.fsencode(os.path.abspath(os.fsdecode(path))) + b"\\n")
+sys.addaudithook(note)
+"""
+
+
+class WriteRecorder:
+    """Notes every path that Python processes open for writing, or change, as a read-only root would refuse it."""
+
+    def __init__(self, folder: Path) -> None:
+        """Prepare; processes started with `variables` are watched."""
+        folder.mkdir()
+        (folder / "sitecustomize.py").write_text(_RECORDER)
+        self._log = folder / "log"
+        self.variables = {
+            "PYTHONPATH": str(folder),
+            "WRITES_LOG": str(self._log),
+            "PYTHONDONTWRITEBYTECODE": "1",  # as in the images
+        }
+
+    def outside(self, *allowed: Path) -> set[str]:
+        """Return what was written to outside of some folders; in these, something was."""
+        written = {Path(line) for line in self._log.read_text().splitlines()}
+        for folder in allowed:
+            assert any(path.is_relative_to(folder) for path in written), folder
+        return {str(path) for path in written if not any(path.is_relative_to(folder) for folder in allowed)}
+
+
 def get(url: str, *login: str) -> tuple[int, bytes]:
     """Return status and body."""
     handler = urllib.request.HTTPPasswordMgrWithPriorAuth()

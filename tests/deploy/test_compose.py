@@ -24,6 +24,7 @@ from composing import (
     ROOT,
     SECRETS,
     Container,
+    WriteRecorder,
     compose,
     deliver,
     get,
@@ -35,7 +36,7 @@ from pcs_backend.app import FILES_RESERVED
 from pcs_backend.config import ALLOWED, load_config
 from pcs_backend.secret_files import SECRETS as SECRET_SETTINGS
 from pcs_backend.secret_files import SUFFIX
-from processes import Backend
+from processes import Backend, run
 from servers import PostgresServer, Server, _package_folder
 
 pytestmark = [pytest.mark.slow]
@@ -236,17 +237,23 @@ class TestStart:
         backend = Container(config, "backend", secrets=own_secrets, volumes={"/data": tmp_path / "data"})
         agent = Container(config, "agent", secrets=own_secrets, volumes={"/outbox": tmp_path / "outbox"})
         assert backend.service.get("command") is None  # the image's own: serve
+        for volume in ("data", "outbox"):
+            (tmp_path / volume).mkdir()
+        recorder = WriteRecorder(tmp_path / "recorder")
         with store(config, name, own_secrets, postgres_server):
-            with Backend(tmp_path / "data", **backend.environment | {"PORT": "0"}) as serving:
+            given = backend.environment | recorder.variables
+            checked = run("pcs-backend", "check-config", **given)
+            assert (checked.returncode, checked.stderr) == (0, b"")  # no word of what breaks durability
+            with Backend(tmp_path / "data", **given | {"PORT": "0"}) as serving:
                 url = serving.url.replace("0.0.0.0", LOCALHOST)
                 assert health_check(backend) == 0
-                assert (
-                    deliver(tmp_path, url, agent.path("/run/secrets/hmac_key"), **agent.environment)
-                    == ["accepted"] * 3
-                )
+                key = agent.path("/run/secrets/hmac_key")
+                verdicts = deliver(tmp_path, url, key, **agent.environment | recorder.variables)
+                assert verdicts == ["accepted"] * 3
                 assert get(f"{url}/metrics")[0] == 401
                 password = (own_secrets / "metrics_password").read_text().strip()
                 status, text = get(f"{url}/metrics", "prometheus", password)
                 assert (status, b"\nflk_accepted_total 3.0\n" in text) == (200, True)
                 assert serving.stop() == 0
             assert health_check(backend) == 1
+        assert recorder.outside(tmp_path / "data", tmp_path / "outbox") <= {"/dev/null"}
