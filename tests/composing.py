@@ -88,8 +88,12 @@ class Container:
 
     def mounted(self, target: str) -> str:
         """Return what a file of the repository says that is mounted there, secrets in their places."""
+        return self.text(Path(self.source(target)).read_text())
+
+    def source(self, target: str) -> str:
+        """Return what is mounted at a place."""
         (source,) = (each["source"] for each in self.service["volumes"] if each["target"] == target)
-        return self.text(Path(source).read_text())
+        return source
 
     @property
     def environment(self) -> dict[str, str]:

@@ -18,6 +18,7 @@ from typing import Any, NamedTuple
 
 import aiohttp
 import certificates
+import credentials
 import pytest
 from cryptography.hazmat.primitives import serialization
 
@@ -38,7 +39,7 @@ from processes import Backend, clean_environment
 from servers import Server, _free_port
 from tools import tool
 
-pytestmark = [pytest.mark.slow]
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("caddy")]
 
 WAIT_S = 30.0
 SECRET = "the secret of {}, long enough"
@@ -187,14 +188,10 @@ async def session(
         yield opened
 
 
-def agents_authority(running: Running) -> certificates.Issued:
-    import credentials
-
-    return credentials._load(running.secrets, credentials.AGENTS)
-
-
 def client(running: Running, name: str) -> certificates.Issued:
-    return certificates.issue(agents_authority(running), (name,), for_server=False)
+    """Return a certificate of the agents' authority."""
+    authority = credentials._load(running.secrets, credentials.AGENTS)
+    return certificates.issue(authority, (name,), for_server=False)
 
 
 async def submit(opened: aiohttp.ClientSession, key: str, epoch: int, **headers: str) -> int:

@@ -7,6 +7,7 @@ secrets, command and health check that its service has, against real servers.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 import pcs_agent.config
 from composing import (
@@ -38,6 +40,7 @@ from pcs_backend.secret_files import SECRETS as SECRET_SETTINGS
 from pcs_backend.secret_files import SUFFIX
 from processes import Backend, run
 from servers import PostgresServer, Server, _package_folder
+from tools import tool
 
 pytestmark = [pytest.mark.slow]
 
@@ -165,6 +168,51 @@ class TestFiles:
         assert services["backend"]["ulimits"]["nofile"]["hard"] >= settings.connections_max + FILES_RESERVED
         assert services["backend"]["stop_grace_period"] == "45s"
         assert settings.drain_timeout_s * 3 < 45
+
+
+class TestWatching:
+    @every_combination
+    def test_promtool_takes_the_configuration(
+        self, files: tuple[Path, ...], secrets_folder: Path, tmp_path: Path
+    ) -> None:
+        config = resolve(*files)
+        places = {"/prometheus": tmp_path}
+        container = Container(config, "prometheus", secrets=secrets_folder, volumes=places)
+        text = container.mounted("/etc/prometheus/prometheus.yml")
+        path = tmp_path / "prometheus.yml"
+        path.write_text(text.replace("/etc/prometheus/rules", container.source("/etc/prometheus/rules")))
+        done = subprocess.run(
+            [tool("promtool"), "check", "config", str(path)], capture_output=True, text=True, check=False
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+        assert "1 rule files found" in done.stdout
+
+    def test_the_overlay_changes_nothing_but_how_the_backend_is_asked(self) -> None:
+        plain, overlay = (
+            yaml.safe_load((ROOT / "compose" / "prometheus" / name).read_text())
+            for name in ("prometheus.yml", "prometheus.tls.yml")
+        )
+        assert overlay["scrape_configs"][0].pop("scheme") == "https"
+        assert overlay["scrape_configs"][0].pop("tls_config")["server_name"] == "backend"
+        assert overlay == plain
+
+    def test_grafana_finds_prometheus_and_the_dashboards(self, secrets_folder: Path, tmp_path: Path) -> None:
+        config = resolve(BASE)
+        places = {"/var/lib/grafana": tmp_path}
+        container = Container(config, "grafana", secrets=secrets_folder, volumes=places)
+        provisioning = "/etc/grafana/provisioning"
+        folder = Path(container.source(f"{provisioning}/datasources"))
+        (source,) = yaml.safe_load((folder / "prometheus.yaml").read_text())["datasources"]
+        assert (source["type"], source["url"]) == ("prometheus", "http://prometheus:9090")
+        scraping = yaml.safe_load((ROOT / "compose" / "prometheus" / "prometheus.yml").read_text())
+        assert source["jsonData"]["timeInterval"] == scraping["global"]["scrape_interval"]
+        folder = Path(container.source(f"{provisioning}/dashboards"))
+        (provider,) = yaml.safe_load((folder / "pcs.yaml").read_text())["providers"]
+        dashboards = list(Path(container.source(provider["options"]["path"])).glob("*.json"))
+        assert len(dashboards) > 0
+        for path in dashboards:
+            variables = json.loads(path.read_text())["templating"]["list"]
+            assert [each["query"] for each in variables if each["type"] == "datasource"] == [source["type"]]
 
 
 class ComposeRedis(Server):
