@@ -5,7 +5,7 @@ Reads and writes bytes only; where they lie, and with which mode, is the caller'
 
 from __future__ import annotations
 
-from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.exceptions import InternalError, UnsupportedAlgorithm
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import ed25519
 
@@ -14,6 +14,9 @@ from pcs_core.signing import Ed25519PublicKey, Ed25519SecretKey, decode_key_base
 
 KEY_FILE_BYTES_MAX = 16_384
 _PEM_START = b"-----BEGIN "
+
+# What the library raises at PEM that is no key it knows; the last where OpenSSL gave no reason, as for an X448 key cut short.
+_NO_KEY_ERRORS = (ValueError, TypeError, UnsupportedAlgorithm, InternalError)
 
 
 def parse_ed25519_secret(data: bytes) -> Ed25519SecretKey:
@@ -26,7 +29,7 @@ def parse_ed25519_secret(data: bytes) -> Ed25519SecretKey:
         return Ed25519SecretKey(decode_key_base64(_single_line(data)))
     try:
         key = serialization.load_pem_private_key(data, password=None)
-    except (ValueError, TypeError, UnsupportedAlgorithm):
+    except _NO_KEY_ERRORS:
         key = None
     if not isinstance(key, ed25519.Ed25519PrivateKey):
         raise KeyMaterialError(
@@ -45,7 +48,7 @@ def parse_ed25519_public(data: bytes) -> Ed25519PublicKey:
         return Ed25519PublicKey(decode_key_base64(_single_line(data)))
     try:
         key = serialization.load_pem_public_key(data)
-    except (ValueError, UnsupportedAlgorithm):
+    except _NO_KEY_ERRORS:
         key = None
     if not isinstance(key, ed25519.Ed25519PublicKey):
         raise KeyMaterialError("found PEM of another kind; allowed: an Ed25519 public key")

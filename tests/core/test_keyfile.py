@@ -99,6 +99,7 @@ REFUSED_SECRETS: dict[str, Pem] = {
     "cut": lambda: RFC_SECRET_PEM[:70],
     "no end": lambda: RFC_SECRET_PEM[:-30],
     "garbled": lambda: RFC_SECRET_PEM.replace(b"MC4CAQ", b"MC4CAA"),
+    "x448, cut short": lambda: RFC_SECRET_PEM.replace(b"K2Vw", b"K2Vv"),
     "unknown label": lambda: RFC_SECRET_PEM.replace(b"PRIVATE KEY", b"SECRET THING"),
     "empty body": lambda: b"-----BEGIN PRIVATE KEY-----\n-----END PRIVATE KEY-----\n",
     "seed in hex": lambda: RFC_SEED.hex().encode(),
@@ -136,11 +137,12 @@ def test_any_other_secret_file_is_refused_without_a_trace_of_its_bytes(name: str
         public_pem(x25519.X25519PrivateKey.generate()),
         RFC_PUBLIC_PEM[:60],
         RFC_PUBLIC_PEM.replace(b"MCow", b"MCox"),
+        RFC_PUBLIC_PEM.replace(b"K2Vw", b"K2Vv"),
         b"ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIBm/RAlphM3+hUG6wWfcO5bIUIaqMLa2ywxcOK1wMWbh",
         b"",
         base64.b64encode(bytes(33)),
     ],
-    ids=["secret", "p-256", "x25519", "cut", "garbled", "ssh", "empty", "33 bytes"],
+    ids=["secret", "p-256", "x25519", "cut", "garbled", "x448, cut short", "ssh", "empty", "33 bytes"],
 )
 def test_any_other_public_file_is_refused_without_a_trace_of_its_bytes(data: bytes) -> None:
     with pytest.raises(KeyMaterialError) as caught:

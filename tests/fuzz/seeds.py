@@ -150,6 +150,7 @@ def ed25519_keys() -> Seeds:
     yield "public-pem", encode_ed25519_public(key.public_bytes)
     yield "base64", b"A" * 43 + b"=\n"
     yield "canary", CANARY.encode()
+    yield "short-x448-pem", encode_ed25519_secret(key).replace(b"K2Vw", b"K2Vv")
     yield "broken-pem", encode_ed25519_secret(key).replace(b"MC4C", CANARY.encode())
 
 
