@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash damage fuzz secrets certs compose-secrets check check-fast lint format clean dashboards
+.PHONY: help install demo test crash damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ damage: install  ## Damage 100,000 sealed segments: each found, everything good 
 MINUTES ?= 10
 fuzz: install  ## Fuzz the parsers that meet bytes of strangers or of a damaged disk, for MINUTES
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES)
+
+# The tests of tests/deploy, slow ones included; the real Helm and others are fetched into build/tools once.
+deploy-check: install  ## Check chart, Compose files, images, rules and dashboards by the real tools, without a cluster
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup tests/deploy
 
 secrets: install  ## Look for keys and passwords in the history, as `check` does
 	@$(BIN)/gitleaks git --no-banner --redact --log-level warn .
