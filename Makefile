@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash damage fuzz secrets certs check check-fast lint format clean
+.PHONY: help install demo test crash damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -33,6 +33,12 @@ crash: install  ## Cut the power of backend, agent and PostgreSQL under load, CU
 certs: install  ## Make a certificate authority and certificates for development, in build/certs (CERTS)
 	@$(BIN)/python compose/certificates.py $(CERTS)
 
+compose-secrets: install  ## Make the secrets and certificates of compose/, in compose/secrets; again: new certificates
+	@$(BIN)/python compose/credentials.py compose/secrets
+
+dashboards: install  ## Render grafana/dashboards.py into the checked-in JSON
+	@$(BIN)/python grafana/dashboards.py
+
 lint: install  ## Lint, format check, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -48,6 +54,10 @@ damage: install  ## Damage 100,000 sealed segments: each found, everything good 
 MINUTES ?= 10
 fuzz: install  ## Fuzz the parsers that meet bytes of strangers or of a damaged disk, for MINUTES
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES)
+
+# The tests of tests/deploy, slow ones included; the real Helm and others are fetched into build/tools once.
+deploy-check: install  ## Check chart, Compose files, images, rules and dashboards by the real tools, without a cluster
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup tests/deploy
 
 secrets: install  ## Look for keys and passwords in the history, as `check` does
 	@$(BIN)/gitleaks git --no-banner --redact --log-level warn .

@@ -28,9 +28,9 @@ from pcs_backend.http.body import BodyReader
 from pcs_backend.http.intake import Intake
 from pcs_backend.http.listener import Listener
 from pcs_backend.http.openapi import build_openapi
+from pcs_backend.http.peers import Peers
 from pcs_backend.http.protocol import ProblemServer
 from pcs_backend.http.routes import Effects, Routes
-from pcs_backend.http.tls import peer_name
 from pcs_backend.offload import ThreadOffload
 from pcs_backend.trace_context import RequestIds
 from pcs_backend.trust.token_bucket import TokenBucket
@@ -78,6 +78,7 @@ class Service:
         self._intake = Intake(
             connections_max=settings.connections_max, shared_bytes_max=settings.bodies_max_bytes
         )
+        self._peers = Peers(lambda: config.trust.current.peers, settings.tls_proxy_name)
         self._stopping = False
         self._free_bytes: int | None = None
         self._watch_gauges()
@@ -170,7 +171,7 @@ class Service:
                 size_bytes_max=settings.max_body_bytes, metrics_need_login=login is not None
             ),
             metrics_login=login,
-            peer_of=self._peer_of if settings.tls_client_ca else None,
+            peer_of=self._peers.name if settings.tls_client_ca else None,
             now=self._ports.now,
             sleep=self._ports.sleep,
         )
@@ -180,9 +181,6 @@ class Service:
         listener = Listener(runner, self._config.tls)
         announce(await listener.open(settings.host, settings.port, ALLOWED.__getitem__))
         return runner, listener
-
-    def _peer_of(self, transport: asyncio.BaseTransport | None) -> str:
-        return peer_name(transport, self._config.trust.current.peers)
 
     @contextlib.asynccontextmanager
     async def _administer(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
@@ -194,7 +192,7 @@ class Service:
             connections_max=ADMIN_CONNECTIONS_MAX, shared_bytes_max=self._config.settings.bodies_max_bytes
         )
         engine = self._engine
-        routes = AdminRoutes(engine.store, engine.metrics, engine.tap)
+        routes = AdminRoutes(engine.store, engine.metrics, engine.tap, self)
         runner = web.ServerRunner(ProblemServer(routes.handle, intake))
         await runner.setup()
         listener = bind_unix(path)

@@ -14,6 +14,7 @@ from msgspec import Meta
 
 from pcs_backend.errors import ConfigError
 from pcs_backend.http.tls import TlsFiles
+from pcs_backend.secret_files import read_secret_files
 from pcs_backend.trust.load import load_trust, trust_warnings
 from pcs_backend.trust.source import TrustSource
 from pcs_core.errors import MalformedError, ParamsError
@@ -58,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         tls_cert: Certificate chain of the server.
         tls_key: Its private key.
         tls_client_ca: Authorities of client certificates, which are demanded then.
+        tls_proxy_name: Name in the certificate of a proxy that is believed whose certificate it passes on.
         pcs_params_file: TOML file of parameters.
         dedup_ttl_days: Lifetime of an outcome.
         wal_retention_days: Age from which settled requests may leave the WAL.
@@ -95,6 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     tls_cert: str = ""
     tls_key: str = ""
     tls_client_ca: str = ""
+    tls_proxy_name: Annotated[str, Meta(max_length=255)] = ""
     pcs_params_file: str = ""
     dedup_ttl_days: _Days = 14.0
     wal_retention_days: _Days = 14.0
@@ -137,6 +140,7 @@ ALLOWED = {
     "TLS_CERT": "a PEM file, with TLS_KEY",
     "TLS_KEY": "a PEM file, with TLS_CERT",
     "TLS_CLIENT_CA": "a PEM file, with TLS_CERT",
+    "TLS_PROXY_NAME": "a name of up to 255 characters, with TLS_CLIENT_CA",
     "PCS_PARAMS_FILE": "a TOML file of parameters",
     "DEDUP_TTL_DAYS": _DAYS_RULE,
     "WAL_RETENTION_DAYS": _DAYS_RULE,
@@ -210,6 +214,7 @@ def load_settings(environ: Mapping[str, str]) -> Settings:
         ConfigError: A variable is malformed, or the settings together are not safe.
     """
     given = {name: environ[name] for name in Settings.__struct_encode_fields__ if environ.get(name)}
+    given |= read_secret_files(environ)
     for name, value in given.items():
         if not _is_utf8(value):
             raise ConfigError(f"{name}: found bytes that are not UTF-8; allowed: {ALLOWED[name]}")
@@ -296,6 +301,11 @@ def _load_tls(settings: Settings) -> TlsFiles | None:
     if settings.tls_client_ca and not settings.tls_cert:
         raise ConfigError(
             "TLS_CLIENT_CA: found one without TLS_CERT; allowed: one beside TLS_CERT and TLS_KEY"
+        )
+    if settings.tls_proxy_name and not settings.tls_client_ca:
+        raise ConfigError(
+            "TLS_PROXY_NAME: found one without TLS_CLIENT_CA; allowed: one beside TLS_CLIENT_CA, which says whose "
+            "certificates are looked at"
         )
     if not settings.tls_cert:
         return None

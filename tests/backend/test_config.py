@@ -47,6 +47,7 @@ MALFORMED = {
     "DISK_FREE_MIN_BYTES": [CANARY, "-1", str(2**50 + 1)],
     "DRAIN_TIMEOUT_S": [CANARY, "0", "601"],
     "LOG_LEVEL": [CANARY, "TRACE"],
+    "TLS_PROXY_NAME": ["n" * 256],
 }
 
 
@@ -113,6 +114,7 @@ class TestOneVariable:
             "TLS_CERT": "",
             "TLS_KEY": "",
             "TLS_CLIENT_CA": "",
+            "TLS_PROXY_NAME": "",
             "PCS_PARAMS_FILE": "",
             "DEDUP_TTL_DAYS": 14.0,
             "WAL_RETENTION_DAYS": 14.0,

@@ -21,6 +21,7 @@ from pcs_backend.app import Service, real_ports
 from pcs_backend.cli.root import cli as backend_cli
 from pcs_backend.config import ALLOWED, Settings, load_config
 from pcs_backend.problems import Problem
+from pcs_backend.secret_files import SECRETS, SUFFIX
 from pcs_core.errors import ParamsError
 from pcs_core.params import Params, parse_params
 from pcs_core.record import Record
@@ -31,7 +32,8 @@ PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CLAUDE.m
 PACKAGES = [ROOT / "core/pcs_core", ROOT / "backend/pcs_backend", ROOT / "agent/pcs_agent"]
 COMMANDS: dict[str, click.Command] = {"pcs-agent": agent_main, "pcs-backend": backend_cli}
 AGENT_VARIABLES = {name for name, value in vars(pcs_agent.config).items() if name == value}
-VARIABLES = {*ALLOWED, *AGENT_VARIABLES}
+SECRET_FILES = {name + SUFFIX for name in SECRETS}
+VARIABLES = {*ALLOWED, *AGENT_VARIABLES, *SECRET_FILES, "NAME_FILE"}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -116,6 +118,12 @@ def test_backend_table_has_every_variable_with_default_and_rule() -> None:
     documented = defaults_and_rules("Backend", "variable")
     fields = {field.encode_name: field.default for field in msgspec.structs.fields(Settings)}
     assert documented == {name: (spell(fields[name]), ALLOWED[name]) for name in fields}
+
+
+def test_secrets_that_files_may_hold_are_named() -> None:
+    text = read("docs/configuration.md").partition("\n### Secrets in files\n")[2].partition("\n### ")[0]
+    named = text.partition("for these: ")[2].partition(". ")[0]
+    assert re.findall(r"`([A-Z_0-9]+)`", named) == list(SECRETS)
 
 
 def test_agent_table_has_every_variable_with_its_default() -> None:
@@ -299,9 +307,13 @@ def test_variables_a_page_names_are_known(page: Path) -> None:
         for parameter in command.params
         for word in re.findall(r"\w+", parameter.metavar or "")
     }
-    names = {name.split(".")[-1] for name in constants()} | VARIABLES | placeholders
+    names = {name.split(".")[-1] for name in constants()} | VARIABLES | placeholders | compose_variables()
     assert set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", text)) - names == set()
     assert set(re.findall(r"(?<![\w.])([A-Z][A-Z0-9_]*)=", text)) - VARIABLES - make_variables() == set()
+
+
+def compose_variables() -> set[str]:
+    return set(re.findall(r"^([A-Z_]+)=", read("compose/.env"), re.MULTILINE))
 
 
 def commands(roots: Iterable[click.Command]) -> Iterator[click.Command]:
@@ -392,4 +404,4 @@ def test_no_page_names_a_path_or_address_of_some_machine(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert re.findall(r"(?:/home/|/root/|/work/|/Users/)\S*", text) == []
     addresses = re.findall(r"\b\d{1,3}(?:\.\d{1,3}){3}\b", text)
-    assert {address for address in addresses if not address.startswith("127.0.0.")} == set()
+    assert {address for address in addresses if not address.startswith(("127.0.0.", "0.0.0.0"))} == set()

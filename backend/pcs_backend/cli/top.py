@@ -20,7 +20,7 @@ from pcs_backend.cli.figures import Figures, Latency, compare, read_look
 from pcs_backend.cli.folder import ok_body, prepare_settings, serving_process
 from pcs_backend.config import Settings
 from pcs_backend.errors import BackendError
-from pcs_backend.http.admin import METRICS_PATH
+from pcs_backend.http.routes import METRICS_PATH
 
 _WIDTH_WITHOUT_TERMINAL = 160
 _NAMES_SHOWN_MAX = 6

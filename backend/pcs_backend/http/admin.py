@@ -1,7 +1,8 @@
 """The administration socket: `DATA_DIR/admin.sock`, a Unix socket of mode 0600 beside the public port.
 
 The memory store lives inside the serving process, and so do its counters and the tap: the command line asks for them
-here. Whoever may write the data folder may use it; nobody else can.
+here. So do probes of the same machine, which need no certificate here. Whoever may write the data folder may use it;
+nobody else can.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from pcs_backend.effects.tap import Filter, Tap, TooManyListenersError
 from pcs_backend.errors import UnavailableError
 from pcs_backend.exchange import Reply
 from pcs_backend.http.protocol import ProblemProtocol, to_response
+from pcs_backend.http.routes import HEALTH_PATHS, METRICS_PATH, Health, health_reply
 from pcs_backend.problems import Problem, unavailable_reply
 
 SOCKET_NAME = "admin.sock"
@@ -24,7 +26,6 @@ ESCALATIONS_PATH = "/escalations"
 ACKS_PATH = "/escalations/acks"
 CONFLICTS_PATH = "/conflicts"
 OUTCOMES_PATH = "/outcomes"
-METRICS_PATH = "/metrics"
 TAP_PATH = "/tap"
 
 _encode = msgspec.json.Encoder().encode
@@ -53,19 +54,21 @@ class Lookup(msgspec.Struct, frozen=True):
 
 
 class AdminRoutes:
-    """Answers the command line."""
+    """Answers the command line and probes."""
 
-    def __init__(self, store: DedupStore, metrics: Metrics, tap: Tap) -> None:
+    def __init__(self, store: DedupStore, metrics: Metrics, tap: Tap, health: Health) -> None:
         """Take what the serving process has.
 
         Args:
             store: Its store.
             metrics: Its counters.
             tap: Where it shows verdicts.
+            health: Its state.
         """
         self._store = store
         self._metrics = metrics
         self._tap = tap
+        self._health = health
         self._writing: set[asyncio.Transport] = set()
 
     def close(self) -> None:
@@ -105,6 +108,8 @@ class AdminRoutes:
                 return Reply(200, _encode(Lookup(wanted, await self._store.get(wanted))))
             case "GET", path if path == METRICS_PATH:
                 return Reply(200, self._metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
+            case "GET", path if path in HEALTH_PATHS:
+                return health_reply(self._health, path)
             case _:
                 return Problem.NOT_FOUND.reply("path: found an unknown one")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
@@ -16,7 +15,8 @@ from aiohttp import web
 
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.effects.tap import Sighting, Tap
-from pcs_backend.exchange import JSON_TYPE, Envelope, Reply, Request
+from pcs_backend.errors import UnavailableError
+from pcs_backend.exchange import Envelope, Reply, Request
 from pcs_backend.http.body import BodyReader
 from pcs_backend.http.protocol import to_response
 from pcs_backend.problems import Problem, rate_limited_reply, unavailable_reply
@@ -34,6 +34,10 @@ from pcs_core.ports import Sleep, WallClock
 SUBMIT_PATH = "/v1/pcs/submit"
 METRICS_PATH = "/metrics"
 OPENAPI_PATH = "/openapi.json"
+LIVE_PATH = "/health/live"
+STARTUP_PATH = "/health/startup"
+READY_PATH = "/health/ready"
+HEALTH_PATHS = (LIVE_PATH, STARTUP_PATH, READY_PATH)
 
 UNREAD_LINGER_S = 0.5
 """How long a connection stays open after an answer to a body that was not read, so that the answer gets across. Nothing
@@ -91,7 +95,7 @@ class Routes:
         token_bucket: TokenBucket,
         openapi: bytes,
         metrics_login: tuple[str, str] | None,
-        peer_of: Callable[[asyncio.BaseTransport | None], str] | None,
+        peer_of: Callable[[web.BaseRequest], str] | None,
         now: WallClock,
         sleep: Sleep,
     ) -> None:
@@ -105,7 +109,7 @@ class Routes:
             token_bucket: Step 2.
             openapi: The service's description, JSON.
             metrics_login: User and password of `/metrics`, or `None`.
-            peer_of: Names the client of a connection by its certificate; `None` where there are none.
+            peer_of: Names the client of a request by its certificate; `None` where there are none.
             now: Stamps requests.
             sleep: Waits before an unread connection closes.
         """
@@ -125,9 +129,7 @@ class Routes:
             SUBMIT_PATH: (("POST",), self._submit),
             METRICS_PATH: (_READ_METHODS, self._show_metrics),
             OPENAPI_PATH: (_READ_METHODS, self._show_openapi),
-            "/health/live": (_READ_METHODS, self._live),
-            "/health/startup": (_READ_METHODS, self._startup),
-            "/health/ready": (_READ_METHODS, self._ready),
+            **dict.fromkeys(HEALTH_PATHS, (_READ_METHODS, self._show_health)),
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -170,11 +172,15 @@ class Routes:
             return self._turn_away(rate_limited_reply(wait_s), request_id)
         if (reason := self._health.not_ready()) is not None:
             return self._turn_away(unavailable_reply(reason), request_id)
+        try:
+            peer = "" if self._peer_of is None else self._peer_of(request)
+        except UnavailableError as error:
+            return self._turn_away(unavailable_reply(str(error)), request_id)
         envelope = Envelope(
             received_at_ms=int(self._now() * 1_000),
             path=SUBMIT_PATH,
             content_type=request.content_type,
-            peer="" if self._peer_of is None else self._peer_of(request.transport),
+            peer=peer,
             headers=_signature_headers(request),
             request_id=request_id,
             traceparent=read_traceparent(request.headers.getall(TRACEPARENT_HEADER, ())),
@@ -214,17 +220,23 @@ class Routes:
         del request
         return self._openapi
 
-    async def _live(self, request: web.BaseRequest) -> Reply:
-        del request
-        return Reply(200, orjson.dumps({"status": "ok"}), JSON_TYPE)
+    async def _show_health(self, request: web.BaseRequest) -> Reply:
+        return health_reply(self._health, request.path)
 
-    async def _startup(self, request: web.BaseRequest) -> Reply:
-        del request
-        return _health_reply(self._health.not_started())
 
-    async def _ready(self, request: web.BaseRequest) -> Reply:
-        del request
-        return _health_reply(self._health.not_ready())
+def health_reply(health: Health, path: str) -> Reply:
+    """Answer a health endpoint.
+
+    Args:
+        health: State of the service.
+        path: One of `HEALTH_PATHS`.
+    """
+    reason = None
+    if path == STARTUP_PATH:
+        reason = health.not_started()
+    elif path == READY_PATH:
+        reason = health.not_ready()
+    return Reply(200, orjson.dumps({"status": "ok"})) if reason is None else unavailable_reply(reason)
 
 
 def _signature_headers(request: web.BaseRequest) -> dict[str, str]:
@@ -240,10 +252,6 @@ def _signature_headers(request: web.BaseRequest) -> dict[str, str]:
         name: value[: HEADER_CHARACTERS_MAX + 1].encode("ascii", "replace").decode("ascii")
         for name, value in values.items()
     }
-
-
-def _health_reply(reason: str | None) -> Reply:
-    return Reply(200, orjson.dumps({"status": "ok"})) if reason is None else unavailable_reply(reason)
 
 
 def _login_digest(user: str, password: str) -> bytes:
