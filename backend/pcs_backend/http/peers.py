@@ -73,7 +73,13 @@ def _decode(text: str) -> tuple[str, ...]:
             raise ValueError
         certificate = x509.load_der_x509_certificate(base64.b64decode(text[1:-1], validate=True))
         return _names(certificate)
-    except (binascii.Error, ValueError, x509.DuplicateExtension, x509.UnsupportedGeneralNameType):
+    except (
+        binascii.Error,
+        ValueError,
+        x509.DuplicateExtension,
+        x509.InvalidVersion,
+        x509.UnsupportedGeneralNameType,
+    ):
         pass
     raise UnavailableError(_UNREADABLE)
 

@@ -10,7 +10,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from pcs_backend.errors import UnavailableError
@@ -80,6 +80,7 @@ def test_what_is_no_certificate_is_unavailable_and_never_shown(text: str) -> Non
 
 
 @given(st.integers(0, 10_000), st.integers(1, 255))
+@example(12, 4)  # a version that there is none
 def test_damaged_certificates_raise_nothing_else(place: int, change: int) -> None:
     der = bytearray(certificate(["common"], [x509.DNSName("a")]))
     der[place % len(der)] ^= change
