@@ -210,6 +210,7 @@ def build_pipeline(
         params=Params(),
         metrics=metrics,
         now=clock,
+        monotonic=clock,
         dedup_ttl_s=DEDUP_TTL_S,
         inbox_is_own=inbox_is_own,
     )

@@ -109,6 +109,7 @@ class Service:
         async with contextlib.AsyncExitStack() as stack:
             stack.push_async_callback(engine.close)
             engine.claim()
+            self._measure_disk()  # the metrics are asked for while the logs are read
             runner, listener = await self._listen(announce)
             stack.push_async_callback(runner.cleanup)
             # Nothing was taken yet, so a stop need not wait for what takes long.
@@ -258,6 +259,11 @@ class Service:
             lambda: float(sum(each.open_requests for each in engine.inboxes)),
         )
         watch(
+            "flk_backlog_requests",
+            "Open requests that wait to be judged again",
+            lambda: float(sum(each.backlog_requests for each in engine.inboxes)),
+        )
+        watch(
             "flk_unreadable_requests",
             "Open requests whose frames are damaged",
             lambda: float(sum(each.unreadable_requests for each in engine.inboxes)),
@@ -274,6 +280,11 @@ class Service:
             lambda: float(self._intake.shared_bytes),
         )
         watch("flk_disk_free_bytes", "Free space below DATA_DIR", lambda: float(self._free_bytes or 0))
+        watch(
+            "flk_disk_free_min_bytes",
+            "Free space below which intake stops",
+            lambda: float(self._config.settings.disk_free_min_bytes),
+        )
 
 
 def raise_file_limit(wanted: int) -> int:

@@ -320,7 +320,9 @@ class Engine:
     def _new_inbox(self, worker: str) -> Inbox:
         folder = os.path.join(self._data_dir, WAL_FOLDER, worker)
         return Inbox(
-            Wal(folder, self._ports.files, self._ports.random_bytes), self._new_offload(f"wal-{worker}")
+            Wal(folder, self._ports.files, self._ports.random_bytes),
+            self._new_offload(f"wal-{worker}"),
+            lambda: self.metrics.time_sync(self._ports.monotonic),
         )
 
     def _new_pipeline(self, inbox: Inbox) -> Pipeline:
@@ -332,6 +334,7 @@ class Engine:
             params=self._config.params,
             metrics=self.metrics,
             now=self._ports.now,
+            monotonic=self._ports.monotonic,
             dedup_ttl_s=self._config.dedup_ttl_s,
             inbox_is_own=inbox is self.inbox,
         )

@@ -47,7 +47,7 @@ from pcs_backend.trust.policy import Author, Trust
 from pcs_core.canonical import canonical_payload
 from pcs_core.errors import BadSignatureError, IdentityError, MalformedError
 from pcs_core.params import Params
-from pcs_core.ports import WallClock
+from pcs_core.ports import MonotonicClock, WallClock
 from pcs_core.record import Record, check_identity, decode_record, sent_at_s
 from pcs_core.verify import Verdict, verify
 
@@ -97,6 +97,7 @@ class Pipeline:
         params: Params,
         metrics: Metrics,
         now: WallClock,
+        monotonic: MonotonicClock,
         dedup_ttl_s: float,
         inbox_is_own: bool = True,
     ) -> None:
@@ -110,6 +111,7 @@ class Pipeline:
             params: The parameters valid now.
             metrics: Counters.
             now: Stamps outcomes.
+            monotonic: Times submits.
             dedup_ttl_s: How long an outcome is remembered.
             inbox_is_own: Whether the inbox is this worker's; the store may keep outcomes in that one only.
         """
@@ -121,16 +123,23 @@ class Pipeline:
         self._params = params
         self._metrics = metrics
         self._now = now
+        self._monotonic = monotonic
         self._dedup_ttl_s = dedup_ttl_s
         self._inbox_is_own = inbox_is_own
 
     async def submit(self, requests: Sequence[Request]) -> list[Reply]:
         """Take requests in and answer them, in order. Never raises for what a request holds."""
+        began_s = self._monotonic()
         try:
             received = await self._inbox.append(requests)  # 3
         except UnavailableError as error:
             return [unavailable_reply(str(error))] * len(requests)
-        return await self.judge(received, submitted=True)
+        replies = await self.judge(received, submitted=True)
+        taken_s = self._monotonic() - began_s
+        for reply in replies:
+            if not reply.problem:
+                self._metrics.verify_seconds.observe(taken_s)
+        return replies
 
     async def judge(self, received: Sequence[Received], *, submitted: bool = False) -> list[Reply]:
         """Answer requests that are on disk, in order. One that cannot be judged now is deferred and answered 503.
