@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash damage fuzz secrets certs check check-fast lint format clean
+.PHONY: help install demo test crash damage fuzz secrets certs dashboards check check-fast lint format clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ crash: install  ## Cut the power of backend, agent and PostgreSQL under load, CU
 
 certs: install  ## Make a certificate authority and certificates for development, in build/certs (CERTS)
 	@$(BIN)/python compose/certificates.py $(CERTS)
+
+dashboards: install  ## Render grafana/dashboards.py into the checked-in JSON
+	@$(BIN)/python grafana/dashboards.py
 
 lint: install  ## Lint, format check, types, import rules
 	@$(BIN)/ruff check .
