@@ -46,14 +46,6 @@ def percentiles(metric: str) -> list[Query]:
     return [Query(percentile(metric, share), f"p{share * 100:.0f}") for share in (0.5, 0.95, 0.99)]
 
 
-def dedup_ratio(prefix: str = "flk", chosen: str = CHOSEN, *, by: str = "") -> str:
-    """Return the share of replays among the answers that hold an outcome."""
-    hits, accepted, escalated = (
-        rate(f"{prefix}_{name}_total", chosen, by=by) for name in ("dedup_hits", "accepted", "escalated")
-    )
-    return f"{hits} / ({hits} + {accepted} + {escalated})"
-
-
 def gauge(metric: str, legend: str = "{{instance}}") -> Query:
     """Return a gauge of each instance."""
     return Query(f"{metric}{{{CHOSEN}}}", legend)
@@ -163,7 +155,12 @@ VERDICTS = Row(
     [
         Panel(
             "Dedup hit ratio",
-            [Query(dedup_ratio(), "replayed / answered")],
+            [
+                Query(
+                    f"{rate('flk_dedup_hits_total')} / {rate('flk_verify_seconds_count')}",
+                    "replayed / answered",
+                )
+            ],
             unit="percentunit",
             limit=DEDUP_GOAL,
             red_below=True,
@@ -258,8 +255,8 @@ def by_tenant(title: str, expr: str, unit: str = "reqps", limit: float | None = 
     return Panel(title, [Query(expr, "{{tenant}}")], unit=unit, limit=limit, width=12)
 
 
-_ESCALATED, _ACCEPTED = (
-    rate(f"flk_tenant_{name}_total", TENANT, by="tenant") for name in ("escalated", "accepted")
+_ESCALATED, _ACCEPTED, _REPLAYED = (
+    rate(f"flk_tenant_{name}_total", TENANT, by="tenant") for name in ("escalated", "accepted", "dedup_hits")
 )
 
 TENANTS = Dashboard(
@@ -279,8 +276,12 @@ TENANTS = Dashboard(
                     "percentunit",
                     ESCALATION_BUDGET,
                 ),
-                by_tenant("Dedup hit ratio", dedup_ratio("flk_tenant", TENANT, by="tenant"), "percentunit"),
-                by_tenant("Replayed", rate("flk_tenant_dedup_hits_total", TENANT, by="tenant")),
+                by_tenant(
+                    "Dedup hit ratio",
+                    f"{_REPLAYED} / ({_REPLAYED} + {_ACCEPTED} + {_ESCALATED})",
+                    "percentunit",
+                ),
+                by_tenant("Replayed", _REPLAYED),
                 by_tenant("Beyond rate or quota", rate("flk_tenant_limited_total", TENANT, by="tenant")),
             ],
         )
