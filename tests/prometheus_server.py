@@ -2,7 +2,7 @@
 
     with PrometheusServer({"pcs-backend": [backend.url]}, rules=[path]) as prometheus:
         prometheus.wait_for("flk_ready == 1", count=1)
-        prometheus.alerts("pcs-backend")                # {"PcsStoreDown": "firing"}
+        prometheus.alerts()
 
 Intervals are a fraction of a second, so that a test need not wait for minutes.
 """
@@ -109,9 +109,10 @@ class PrometheusServer(Server):
             time.sleep(_POLL_S)
         return found
 
-    def rules(self) -> list[dict[str, Any]]:
-        """Return the rules it has loaded, as it tells them."""
-        return [rule for group in self._get("rules")["groups"] for rule in group["rules"]]
+    def alerts(self) -> list[dict[str, Any]]:
+        """Return pending and firing alerts as Prometheus tells them: `labels`, `annotations`, `state`."""
+        found: list[dict[str, Any]] = self._get("alerts")["alerts"]
+        return found
 
     def _get(self, path: str, **parameters: object) -> Any:
         url = f"{self.url}/api/v1/{path}?{urllib.parse.urlencode(parameters)}"
