@@ -37,7 +37,7 @@ import structlog
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Key, Outcome, Placed
 from pcs_backend.effects.logs import LogBudget
 from pcs_backend.effects.metrics import Metrics
-from pcs_backend.errors import UnavailableError, place_of
+from pcs_backend.errors import OutcomeUnreadableError, UnavailableError, place_of
 from pcs_backend.exchange import Received, Reply, Request
 from pcs_backend.inbox.frames import Refusal
 from pcs_backend.inbox.inbox import Inbox
@@ -150,16 +150,24 @@ class Pipeline:
         """
         try:
             return await self._judge(received, submitted=submitted)
+        except OutcomeUnreadableError as error:
+            if len(received) > 1:
+                return await self._judge_apart(received, submitted=submitted)
+            detail = str(error)
         except UnavailableError as error:
             detail = str(error)
         except Exception as error:  # noqa: BLE001 - a defect must not lose a request that is on disk
             # Neither message nor arguments of an unforeseen exception are known to be free of payload.
             _log.error("judging failed", error=type(error).__name__, place=place_of(error))
-            if len(received) > 1:  # one of them did it; apart, it does not keep the others from their outcome
-                return [reply for each in received for reply in await self.judge([each], submitted=submitted)]
+            if len(received) > 1:
+                return await self._judge_apart(received, submitted=submitted)
             detail = "the request is kept and will be judged later"
         self._inbox.defer([each.sequence for each in received])
         return [unavailable_reply(detail)] * len(received)
+
+    async def _judge_apart(self, received: Sequence[Received], *, submitted: bool) -> list[Reply]:
+        """Judge one by one, where one of them did it: so it does not keep the others from their outcome."""
+        return [reply for each in received for reply in await self.judge([each], submitted=submitted)]
 
     async def _judge(self, received: Sequence[Received], *, submitted: bool) -> list[Reply]:
         stages = [self._examine(each, limited=submitted) for each in received]  # 4, 5, 6
