@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash damage fuzz secrets certs dashboards check check-fast lint format clean
+.PHONY: help install demo test crash damage fuzz secrets certs dashboards pictures check check-fast lint format clean
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -35,6 +35,9 @@ certs: install  ## Make a certificate authority and certificates for development
 
 dashboards: install  ## Render grafana/dashboards.py into the checked-in JSON
 	@$(BIN)/python grafana/dashboards.py
+
+pictures: install  ## Draw panels of the dashboards from a load run of some minutes, into docs/pictures
+	@PYTHONPATH=tests $(BIN)/python grafana/pictures.py
 
 lint: install  ## Lint, format check, types, import rules
 	@$(BIN)/ruff check .
