@@ -91,9 +91,11 @@ class TestTap:
         ):
             async with Client(backend) as client:
                 accepted, escalated = record(1), record(2, escalated=True)
-                answer = await client.submit(accepted, traceparent=f"00-{TRACE}-b7ad6b7169203331-01")
+                traced = {"traceparent": f"00-{TRACE}-b7ad6b7169203331-01", "X-Request-ID": CANARY}
+                answer = await client.submit(accepted, **traced)
+                assert re.fullmatch("[0-9a-f]{20}", answer.headers["X-Request-ID"])
                 await client.submit(escalated)
-                await client.submit(accepted)
+                await client.submit(accepted, traceparent=CANARY)
                 await client.submit(pcs_records.body(pcs_records.document(epoch=3)))
                 await client.submit(b"{")
             lines = [everything.line() for _ in range(5)]
