@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards
+.PHONY: help install demo test crash damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -38,6 +38,9 @@ compose-secrets: install  ## Make the secrets and certificates of compose/, in c
 
 dashboards: install  ## Render grafana/dashboards.py into the checked-in JSON
 	@$(BIN)/python grafana/dashboards.py
+
+pictures: install  ## Draw panels of the dashboards from a load run of some minutes, into docs/pictures
+	@PYTHONPATH=tests $(BIN)/python grafana/pictures.py
 
 lint: install  ## Lint, format check, types, import rules
 	@$(BIN)/ruff check .

@@ -252,7 +252,7 @@ BACKEND = Dashboard(
 
 def by_tenant(title: str, expr: str, unit: str = "reqps", limit: float | None = None) -> Panel:
     """Return a panel with a line a tenant."""
-    return Panel(title, [Query(expr, "{{tenant}}")], unit=unit, limit=limit, width=12)
+    return Panel(f"{title}, by tenant", [Query(expr, "{{tenant}}")], unit=unit, limit=limit, width=12)
 
 
 _ESCALATED, _ACCEPTED, _REPLAYED = (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import get_args
 import click
 import msgspec
 import pytest
+import yaml
 
 import pcs_agent.config
 from pcs_agent.cli import main as agent_main
@@ -188,6 +190,35 @@ def test_metrics_table_has_every_metric_of_a_service_with_type_and_label(tmp_pat
 def test_metrics_a_page_names_exist(page: Path) -> None:
     named = set(re.findall(r"\bflk_[a-z_]*[a-z]\b", page.read_text(encoding="utf-8"))) - {"flk_tenant"}
     assert named <= set(table("docs/operations.md", "Metrics", "metric"))
+
+
+def test_alerts_table_has_every_alert_with_severity_and_runbook() -> None:
+    rules = yaml.safe_load(read("grafana/rules/pcs-backend.rules.yaml"))
+    expected = {
+        rule["alert"]: [rule["labels"]["severity"], rule["annotations"]["runbook_url"]]
+        for group in rules["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    documented = table("docs/observability.md", "Alerts", "alert")
+    found = {
+        alert: [severity, f"docs/runbooks/{runbook}.md"]
+        for alert, (severity, runbook, _) in documented.items()
+    }
+    assert found == expected
+
+
+def test_pictures_are_of_panels_and_all_are_shown() -> None:
+    panels = {
+        panel["title"]
+        for path in ROOT.glob("grafana/dashboards/*.json")
+        for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]
+    }
+    shown = re.findall(r"!\[([^\]]+)\]\(pictures/([a-z0-9-]+\.svg)\)", read("docs/observability.md"))
+    assert {name for _, name in shown} == {path.name for path in ROOT.glob("docs/pictures/*")}
+    for title, name in shown:
+        assert title in panels
+        assert f"<title>{title}</title>" in read(f"docs/pictures/{name}")
 
 
 def test_messages_in_operations_are_messages_of_the_code() -> None:
