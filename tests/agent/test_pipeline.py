@@ -116,7 +116,7 @@ async def test_a_record_is_on_disk_before_it_is_sent(bench: Bench, tmp_path: Pat
     transport = Stub(look)
     await bench.run(transport, windows(5), job())
     assert sorted(document["epoch"] for document in transport.sent) == [0, 1, 2, 3, 4]
-    assert [document["ft"]["outbox_seq"] for document in transport.sent] == sorted(
+    assert sorted(document["ft"]["outbox_seq"] for document in transport.sent) == sorted(
         entry.seq for entry in bench.outbox.entries(State.ACKED)
     )
 
