@@ -94,12 +94,12 @@ def test_environment_starts_the_service(
 
 
 def test_readme_runs_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every block of "Run it yourself", in order, in one folder."""
+    """The blocks of "Run it yourself" in order, in one folder; not what takes an id, or runs until it is stopped."""
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     for name in ("pcs-agent", "pcs-backend"):
         (tmp_path / ".venv" / "bin" / name).symlink_to(command(name))
     (tmp_path / "events.csv").write_text(ROWS)
-    serve, deliver, look, queue = readme_blocks()
+    serve, deliver, look, queue, watch = readme_blocks()
     export, served = serve.strip().splitlines()
     assert served.startswith(".venv/bin/pcs-backend serve ")
     signing = shell(f"{export}\nprintf '%s %s' $PCS_SIGN_ALG $PCS_HMAC_KEY", tmp_path).stdout.split()
@@ -116,6 +116,8 @@ def test_readme_runs_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert shell(deliver, tmp_path, **variables).stdout.count("accepted") == 2
         assert "ok" in shell(look, tmp_path, **variables).stdout
         shell(queue.splitlines()[0], tmp_path, **variables)
+        (records,) = (line for line in watch.splitlines() if " records " in line)
+        assert shell(records, tmp_path, **variables).stdout.count("accepted") == 2
         assert backend.stop() == 0
 
 
