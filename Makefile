@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash simulate damage fuzz secrets certs check check-fast lint format clean
+.PHONY: help install demo test crash simulate damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -15,7 +15,7 @@ install: $(VENV)/installed  ## Make .venv with both commands and the tools of th
 $(VENV)/installed: pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[agent,backend,dev]'
+	@$(BIN)/uv pip install --quiet --python $(BIN)/python --constraint constraints.txt --editable '.[agent,backend,otel,dev]'
 	@touch $@
 
 demo: install  ## Run agent and backend on sample streams and print what they found
@@ -38,6 +38,15 @@ simulate: install  ## Run both sides in virtual time on a simulated world full o
 certs: install  ## Make a certificate authority and certificates for development, in build/certs (CERTS)
 	@$(BIN)/python compose/certificates.py $(CERTS)
 
+compose-secrets: install  ## Make the secrets and certificates of compose/, in compose/secrets; again: new certificates
+	@$(BIN)/python compose/credentials.py compose/secrets
+
+dashboards: install  ## Render grafana/dashboards.py into the checked-in JSON
+	@$(BIN)/python grafana/dashboards.py
+
+pictures: install  ## Draw panels of the dashboards from a load run of some minutes, into docs/pictures
+	@PYTHONPATH=tests $(BIN)/python grafana/pictures.py
+
 lint: install  ## Lint, format check, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
@@ -53,6 +62,10 @@ damage: install  ## Damage 100,000 sealed segments: each found, everything good 
 MINUTES ?= 10
 fuzz: install  ## Fuzz the parsers that meet bytes of strangers or of a damaged disk, for MINUTES
 	@PYTHONPATH=tests $(BIN)/python -m fuzz --minutes $(MINUTES)
+
+# The tests of tests/deploy, slow ones included; the real Helm and others are fetched into build/tools once.
+deploy-check: install  ## Check chart, Compose files, images, rules and dashboards by the real tools, without a cluster
+	@$(BIN)/python -m pytest -n 2 --dist loadgroup tests/deploy
 
 secrets: install  ## Look for keys and passwords in the history, as `check` does
 	@$(BIN)/gitleaks git --no-banner --redact --log-level warn .

@@ -34,11 +34,11 @@ class Issued(NamedTuple):
     key: ec.EllipticCurvePrivateKey
 
 
-def make_authority(name: str = "PCS development CA") -> Issued:
-    """Return a new certificate authority, valid from now for `DAYS` days."""
+def make_authority(name: str = "PCS development CA", days: float = DAYS) -> Issued:
+    """Return a new certificate authority, valid from now for some days."""
     key = ec.generate_private_key(ec.SECP256R1())
     builder = (
-        _builder(name, name, key.public_key(), *_validity(DAYS))
+        _builder(name, name, key.public_key(), *_validity(days))
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(_usage(sign_certificates=True), critical=True)
     )

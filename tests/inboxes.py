@@ -13,6 +13,7 @@ import pcs_records
 from pcs_backend.dedup.memory_store import Journal, MemoryStore
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Key, Outcome, Placed
 from pcs_backend.effects.metrics import Metrics
+from pcs_backend.effects.tap import Tap
 from pcs_backend.exchange import Envelope, Received, Reply, Request
 from pcs_backend.inbox.inbox import FrameVisitor, Inbox
 from pcs_backend.offload import ThreadOffload
@@ -209,7 +210,9 @@ def build_pipeline(
         limiter=TenantLimiter(dict, clock, clock),
         params=Params(),
         metrics=metrics,
+        tap=Tap(),
         now=clock,
+        monotonic=clock,
         dedup_ttl_s=DEDUP_TTL_S,
         inbox_is_own=inbox_is_own,
     )

@@ -252,7 +252,7 @@ async def _deliver(
     async with open_transport(endpoint, connections_max=FLIGHTS_MAX, tls=config.tls) as transport:
         courier = Courier(
             outbox,
-            Dispatcher(transport, time.time, resigner, request_signer),
+            Dispatcher(transport, time.time, resigner, request_signer, os.urandom),
             offload=offload,
             monotonic=time.monotonic,
             sleep=asyncio.sleep,

@@ -14,7 +14,8 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING
 
 import structlog
 from aiohttp import web
@@ -27,10 +28,11 @@ from pcs_backend.http.body import BodyReader
 from pcs_backend.http.intake import Intake
 from pcs_backend.http.listener import Listener
 from pcs_backend.http.openapi import build_openapi
+from pcs_backend.http.peers import Peers
 from pcs_backend.http.protocol import ProblemServer
-from pcs_backend.http.routes import Routes
-from pcs_backend.http.tls import peer_name
+from pcs_backend.http.routes import Effects, Routes
 from pcs_backend.offload import ThreadOffload
+from pcs_backend.trace_context import RequestIds
 from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.errors import WalError
 from pcs_core.wal import PosixFiles
@@ -42,6 +44,9 @@ ADMIN_CONNECTIONS_MAX = 16
 FILES_RESERVED = 256
 """Open files that connections must leave: logs, stores, the administration socket, connections that are being refused.
 A log that cannot open its next segment takes nothing any more."""
+
+if TYPE_CHECKING:
+    from pcs_backend.effects.tracing import Spans
 
 _log = structlog.get_logger(__name__)
 
@@ -67,11 +72,13 @@ class Service:
         """Wire it; nothing is touched before `run`."""
         self._config = config
         self._ports = ports
-        self._engine = Engine(config, ports)
+        self._spans = _new_spans() if config.exports_spans else None
+        self._engine = Engine(config, ports, spans=self._spans)
         settings = config.settings
         self._intake = Intake(
             connections_max=settings.connections_max, shared_bytes_max=settings.bodies_max_bytes
         )
+        self._peers = Peers(lambda: config.trust.current.peers, settings.tls_proxy_name)
         self._stopping = False
         self._free_bytes: int | None = None
         self._watch_gauges()
@@ -107,8 +114,12 @@ class Service:
         self._make_room_for_connections()
         engine = self._engine
         async with contextlib.AsyncExitStack() as stack:
+            if self._spans is not None:
+                self._spans.open()
+                stack.push_async_callback(self._spans.close)
             stack.push_async_callback(engine.close)
             engine.claim()
+            self._measure_disk()  # the metrics are asked for while the logs are read
             runner, listener = await self._listen(announce)
             stack.push_async_callback(runner.cleanup)
             # Nothing was taken yet, so a stop need not wait for what takes long.
@@ -116,7 +127,7 @@ class Service:
                 _log.info("stopped while the log was read")
                 return
             self._measure_disk()  # now, so that not even the first request is taken on a full disk
-            admin = await stack.enter_async_context(self._administer())
+            end_administration = await stack.enter_async_context(self._administer())
             await run_unless(stop, "first-contact", self._first_contact(), asyncio.Task.cancel)
             _log.info("ready", backlog=engine.inbox.open_requests, wal_bytes=engine.inbox.size_bytes)
 
@@ -124,7 +135,7 @@ class Service:
                 self._stopping = True
                 _log.info("stopping")
                 await runner.cleanup()  # no new connections; waits for requests being judged
-                await admin.cleanup()
+                await end_administration()
                 await engine.finish_writing()
 
             tasks = [
@@ -144,48 +155,57 @@ class Service:
 
     async def _listen(self, announce: Callable[[str], None]) -> tuple[web.ServerRunner, Listener]:
         settings = self._config.settings
+        engine = self._engine
         login = (settings.metrics_user, settings.metrics_pass) if settings.metrics_user else None
         routes = Routes(
-            submitter=self._engine.pipeline,
+            submitter=engine.pipeline if self._spans is None else self._spans.submitter(engine.pipeline),
             health=self,
-            metrics=self._engine.metrics,
+            effects=Effects(
+                metrics=engine.metrics,
+                tap=engine.tap,
+                request_ids=RequestIds(self._ports.random_bytes),
+            ),
             body_reader=BodyReader(size_bytes_max=settings.max_body_bytes, timeout_s=settings.body_timeout_s),
             token_bucket=TokenBucket(settings.token_rate, self._ports.monotonic),
             openapi=build_openapi(
                 size_bytes_max=settings.max_body_bytes, metrics_need_login=login is not None
             ),
             metrics_login=login,
-            peer_of=self._peer_of if settings.tls_client_ca else None,
+            peer_of=self._peers.name if settings.tls_client_ca else None,
             now=self._ports.now,
             sleep=self._ports.sleep,
         )
-        server = ProblemServer(routes.handle, self._intake, self._engine.metrics.connections_refused.inc)
+        server = ProblemServer(routes.handle, self._intake, engine.metrics.connections_refused.inc)
         runner = web.ServerRunner(server, shutdown_timeout=settings.drain_timeout_s)
         await runner.setup()
         listener = Listener(runner, self._config.tls)
         announce(await listener.open(settings.host, settings.port, ALLOWED.__getitem__))
         return runner, listener
 
-    def _peer_of(self, transport: asyncio.BaseTransport | None) -> str:
-        return peer_name(transport, self._config.trust.current.peers)
-
     @contextlib.asynccontextmanager
-    async def _administer(self) -> AsyncIterator[web.ServerRunner]:
-        """Serve the administration socket; it is gone afterwards."""
+    async def _administer(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
+        """Serve the administration socket; it is gone afterwards. Yields what ends it earlier."""
         path = os.path.join(self._config.settings.data_dir, SOCKET_NAME)
         with contextlib.suppress(FileNotFoundError):
             os.unlink(path)  # left by a process that was killed; the lock says that it is gone
         intake = Intake(
             connections_max=ADMIN_CONNECTIONS_MAX, shared_bytes_max=self._config.settings.bodies_max_bytes
         )
-        runner = web.ServerRunner(ProblemServer(AdminRoutes(self._engine.store).handle, intake))
+        engine = self._engine
+        routes = AdminRoutes(engine.store, engine.metrics, engine.tap, self)
+        runner = web.ServerRunner(ProblemServer(routes.handle, intake))
         await runner.setup()
         listener = bind_unix(path)
         await web.SockSite(runner, listener).start()
-        try:
-            yield runner
-        finally:
+
+        async def end() -> None:
+            routes.close()
             await runner.cleanup()
+
+        try:
+            yield end
+        finally:
+            await end()
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(path)
 
@@ -258,6 +278,11 @@ class Service:
             lambda: float(sum(each.open_requests for each in engine.inboxes)),
         )
         watch(
+            "flk_backlog_requests",
+            "Open requests that wait to be judged again",
+            lambda: float(sum(each.backlog_requests for each in engine.inboxes)),
+        )
+        watch(
             "flk_unreadable_requests",
             "Open requests whose frames are damaged",
             lambda: float(sum(each.unreadable_requests for each in engine.inboxes)),
@@ -274,6 +299,18 @@ class Service:
             lambda: float(self._intake.shared_bytes),
         )
         watch("flk_disk_free_bytes", "Free space below DATA_DIR", lambda: float(self._free_bytes or 0))
+        watch(
+            "flk_disk_free_min_bytes",
+            "Free space below which intake stops",
+            lambda: float(self._config.settings.disk_free_min_bytes),
+        )
+
+
+def _new_spans() -> Spans:
+    """Import what makes spans, which takes its time and need not be installed."""
+    from pcs_backend.effects.tracing import Spans  # noqa: PLC0415
+
+    return Spans()
 
 
 def raise_file_limit(wanted: int) -> int:

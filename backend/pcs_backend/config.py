@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import ipaddress
 import os
 import re
@@ -13,6 +14,7 @@ from msgspec import Meta
 
 from pcs_backend.errors import ConfigError
 from pcs_backend.http.tls import TlsFiles
+from pcs_backend.secret_files import read_secret_files
 from pcs_backend.trust.load import load_trust, trust_warnings
 from pcs_backend.trust.source import TrustSource
 from pcs_core.errors import MalformedError, ParamsError
@@ -27,6 +29,7 @@ _Days = Annotated[float, Meta(gt=0, le=3_650)]
 _REDIS_ADDR = re.compile(
     r"\A(?:rediss?://[^\s/?]+(?:/\d*)?(?:\?\S*)?|[^\s:/@]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})\Z"
 )
+_HTTP_URL = re.compile(r"\Ahttps?://[^\s/?#]+(?:/\S*)?\Z")
 _POSTGRES_DSN = re.compile(r"\Apostgres(?:ql)?://\S+\Z")
 
 
@@ -56,6 +59,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         tls_cert: Certificate chain of the server.
         tls_key: Its private key.
         tls_client_ca: Authorities of client certificates, which are demanded then.
+        tls_proxy_name: Name in the certificate of a proxy that is believed whose certificate it passes on.
         pcs_params_file: TOML file of parameters.
         dedup_ttl_days: Lifetime of an outcome.
         wal_retention_days: Age from which settled requests may leave the WAL.
@@ -67,6 +71,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         disk_free_min_bytes: Free space below which intake stops.
         drain_timeout_s: Longest time a stop waits for requests being judged.
         log_level: Least level that is logged.
+        otel_exporter_otlp_endpoint: Where spans are exported to, by OTLP/HTTP.
+        otel_exporter_otlp_traces_endpoint: The same, as a full URL.
     """
 
     host: Annotated[str, Meta(min_length=1, max_length=255)] = "127.0.0.1"
@@ -91,6 +97,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     tls_cert: str = ""
     tls_key: str = ""
     tls_client_ca: str = ""
+    tls_proxy_name: Annotated[str, Meta(max_length=255)] = ""
     pcs_params_file: str = ""
     dedup_ttl_days: _Days = 14.0
     wal_retention_days: _Days = 14.0
@@ -102,6 +109,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     disk_free_min_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 64 * 1024 * 1024
     drain_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    otel_exporter_otlp_endpoint: str = ""
+    otel_exporter_otlp_traces_endpoint: str = ""
 
     def __repr__(self) -> str:
         return "Settings(…)"  # several of them are secrets
@@ -131,6 +140,7 @@ ALLOWED = {
     "TLS_CERT": "a PEM file, with TLS_KEY",
     "TLS_KEY": "a PEM file, with TLS_CERT",
     "TLS_CLIENT_CA": "a PEM file, with TLS_CERT",
+    "TLS_PROXY_NAME": "a name of up to 255 characters, with TLS_CLIENT_CA",
     "PCS_PARAMS_FILE": "a TOML file of parameters",
     "DEDUP_TTL_DAYS": _DAYS_RULE,
     "WAL_RETENTION_DAYS": _DAYS_RULE,
@@ -142,6 +152,8 @@ ALLOWED = {
     "DISK_FREE_MIN_BYTES": "an integer from 0",
     "DRAIN_TIMEOUT_S": "a number of seconds above 0, up to 600",
     "LOG_LEVEL": "debug, info, warning, error or critical, in any case",
+    "OTEL_EXPORTER_OTLP_ENDPOINT": "an http or https URL of an OTLP/HTTP collector",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "an http or https URL of an OTLP/HTTP collector, its path included",
 }
 """What each variable allows, as error messages and the configuration table say it."""
 
@@ -154,6 +166,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
         trust: Keys, tenants and what they may do, and how to read them anew.
         tls: Certificate files; `None` for plain HTTP.
         params: The parameters.
+        exports_spans: Whether submits are traced.
         warnings: What is allowed and still worth a word.
     """
 
@@ -161,6 +174,7 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     trust: TrustSource
     tls: TlsFiles | None
     params: Params
+    exports_spans: bool
     warnings: tuple[str, ...]
 
     @property
@@ -175,12 +189,32 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def load_config(environ: Mapping[str, str]) -> Config:
-    """Read and check the environment. An empty variable means unset.
+    """Read and check the environment, and the files it names. An empty variable means unset.
+
+    Raises:
+        ConfigError: A variable or a file is malformed, or the settings together are not safe.
+    """
+    settings = load_settings(environ)
+    exports_spans, tracing_warnings = _check_tracing(settings)
+    warnings = [*trust_warnings(settings), *tracing_warnings]
+    return Config(
+        settings=settings,
+        trust=TrustSource(lambda: load_trust(settings, environ), settings.pcs_keys_file),
+        tls=_load_tls(settings),
+        params=_load_params(settings.pcs_params_file),
+        exports_spans=exports_spans,
+        warnings=tuple(warnings),
+    )
+
+
+def load_settings(environ: Mapping[str, str]) -> Settings:
+    """Read and check the environment alone: keys, parameters and certificates may be unusable.
 
     Raises:
         ConfigError: A variable is malformed, or the settings together are not safe.
     """
     given = {name: environ[name] for name in Settings.__struct_encode_fields__ if environ.get(name)}
+    given |= read_secret_files(environ)
     for name, value in given.items():
         if not _is_utf8(value):
             raise ConfigError(f"{name}: found bytes that are not UTF-8; allowed: {ALLOWED[name]}")
@@ -192,14 +226,7 @@ def load_config(environ: Mapping[str, str]) -> Config:
         raise ConfigError(str(error).removeprefix("$.")) from None
     _check_spelling(given, settings)
     _check_together(settings)
-    warnings = trust_warnings(settings)
-    return Config(
-        settings=settings,
-        trust=TrustSource(lambda: load_trust(settings, environ), settings.pcs_keys_file),
-        tls=_load_tls(settings),
-        params=_load_params(settings.pcs_params_file),
-        warnings=tuple(warnings),
-    )
+    return settings
 
 
 def is_loopback(host: str) -> bool:
@@ -275,11 +302,34 @@ def _load_tls(settings: Settings) -> TlsFiles | None:
         raise ConfigError(
             "TLS_CLIENT_CA: found one without TLS_CERT; allowed: one beside TLS_CERT and TLS_KEY"
         )
+    if settings.tls_proxy_name and not settings.tls_client_ca:
+        raise ConfigError(
+            "TLS_PROXY_NAME: found one without TLS_CLIENT_CA; allowed: one beside TLS_CLIENT_CA, which says whose "
+            "certificates are looked at"
+        )
     if not settings.tls_cert:
         return None
     files = TlsFiles(settings.tls_cert, settings.tls_key, settings.tls_client_ca)
     files.context()  # so that what cannot be used stops the start
     return files
+
+
+def _check_tracing(settings: Settings) -> tuple[bool, list[str]]:
+    """Return whether spans are exported, and a warning where they should be and cannot: no reason not to serve."""
+    names = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+    given = [(name, url) for name in names if (url := getattr(settings, name.lower()))]
+    for name, url in given:
+        if not _HTTP_URL.match(url):
+            raise ConfigError(_unfit(name, url))
+    if not given:
+        return False, []
+    try:
+        installed = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http") is not None
+    except ModuleNotFoundError:
+        installed = False
+    if installed:
+        return True, []
+    return False, [f"{given[0][0]} is set and nothing is traced: the extra `otel` is not installed"]
 
 
 def _load_params(path: str) -> Params:

@@ -17,17 +17,16 @@ import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
 
 from pcs_backend.config import Config, Settings
 from pcs_backend.dedup.guarded_store import GuardedStore
 from pcs_backend.dedup.memory_store import MemoryStore
-from pcs_backend.dedup.postgres_store import PostgresStore
-from pcs_backend.dedup.redis_store import RedisStore
 from pcs_backend.dedup.store import DedupStore
 from pcs_backend.effects.metrics import Metrics
+from pcs_backend.effects.tap import Tap
 from pcs_backend.errors import AbandonedError, BackendError, ConfigError, DataError
 from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.offload import OwnedOffload
@@ -37,6 +36,9 @@ from pcs_backend.trust.limits import TenantLimiter
 from pcs_core.errors import WalError
 from pcs_core.ports import MonotonicClock, RandomBytes, Sleep, WallClock
 from pcs_core.wal import Files, Frame, Wal, name_of
+
+if TYPE_CHECKING:
+    from pcs_backend.effects.tracing import Spans
 
 OWN_WORKER = "0"
 WAL_FOLDER = "wal"
@@ -80,9 +82,13 @@ class Ports(NamedTuple):
 def server_store(settings: Settings, now: WallClock) -> DedupStore | None:
     """Return the store of the configured server; `None` for memory, which needs an inbox."""
     match settings.dedup_backend:
-        case "redis":
+        case "redis":  # each driver takes its time to import, and a command line has little
+            from pcs_backend.dedup.redis_store import RedisStore  # noqa: PLC0415
+
             return RedisStore(settings.redis_addr, now=now)
         case "postgres":
+            from pcs_backend.dedup.postgres_store import PostgresStore  # noqa: PLC0415
+
             return PostgresStore(settings.postgres_dsn, now=now)
         case "memory":
             return None
@@ -99,6 +105,7 @@ class Engine:
 
     Attributes:
         metrics: Counters.
+        tap: Where verdicts are shown.
         inbox: This worker's inbox.
         store: The dedup store.
         pipeline: Over this worker's inbox.
@@ -106,14 +113,18 @@ class Engine:
         is_open: Whether the log was read and work can be taken.
     """
 
-    def __init__(self, config: Config, ports: Ports, *, force_replay: bool = False) -> None:
+    def __init__(
+        self, config: Config, ports: Ports, *, force_replay: bool = False, spans: Spans | None = None
+    ) -> None:
         """Wire it; nothing is touched before `open`.
 
         Args:
             config: Settings.
             ports: The world.
             force_replay: Whether requests older than the dedup lifetime are judged too.
+            spans: What traces submits, if anything does.
         """
+        self._spans = spans
         self._config = config
         self._ports = ports
         self._force_replay = force_replay
@@ -123,6 +134,7 @@ class Engine:
         self._offloads: list[OwnedOffload] = []
         self._lock: int | None = None
         self.metrics = Metrics()
+        self.tap = Tap()
         self.inbox = self._new_inbox(OWN_WORKER)
         self._orphans: list[Inbox] = []
         self._guarded = build_store(config, ports)
@@ -319,19 +331,24 @@ class Engine:
 
     def _new_inbox(self, worker: str) -> Inbox:
         folder = os.path.join(self._data_dir, WAL_FOLDER, worker)
-        return Inbox(
-            Wal(folder, self._ports.files, self._ports.random_bytes), self._new_offload(f"wal-{worker}")
+        new_inbox = Inbox if self._spans is None else self._spans.inbox
+        return new_inbox(
+            Wal(folder, self._ports.files, self._ports.random_bytes),
+            self._new_offload(f"wal-{worker}"),
+            lambda: self.metrics.time_sync(self._ports.monotonic),
         )
 
     def _new_pipeline(self, inbox: Inbox) -> Pipeline:
         return Pipeline(
             inbox=inbox,
-            store=self.store,
+            store=self.store if self._spans is None else self._spans.store(self.store),
             trust=self._config.trust.get,
             limiter=self._limiter,
             params=self._config.params,
             metrics=self.metrics,
+            tap=self.tap,
             now=self._ports.now,
+            monotonic=self._ports.monotonic,
             dedup_ttl_s=self._config.dedup_ttl_s,
             inbox_is_own=inbox is self.inbox,
         )

@@ -29,6 +29,10 @@ class StoreUnavailableError(UnavailableError):
     """The dedup store does not answer, refuses, or is full. The request frame stays in the WAL."""
 
 
+class OutcomeUnreadableError(StoreUnavailableError):
+    """One outcome in the store is none that this version can read. The store is up, and others can be judged."""
+
+
 class InboxUnavailableError(UnavailableError):
     """The WAL cannot take the request, or its queue is full.
 

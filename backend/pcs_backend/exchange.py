@@ -25,6 +25,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
         tenant: Not used since the tenant follows from the key: `default`.
         peer: Name in the client certificate that the TLS handshake checked; empty without one.
         headers: Of a signed request, what its signature covers and says, lower-case names; otherwise empty.
+        request_id: Names it in logs and traces; empty in frames of 0.1.0.
+        traceparent: The trace its sender is in, as W3C Trace Context writes it; empty if none.
     """
 
     received_at_ms: int
@@ -34,6 +36,8 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     tenant: str = DEFAULT_TENANT
     peer: str = ""
     headers: dict[str, str] = {}
+    request_id: str = ""
+    traceparent: str = ""
 
 
 class Request(NamedTuple):

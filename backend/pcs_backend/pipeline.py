@@ -37,17 +37,19 @@ import structlog
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Key, Outcome, Placed
 from pcs_backend.effects.logs import LogBudget
 from pcs_backend.effects.metrics import Metrics
-from pcs_backend.errors import UnavailableError, place_of
+from pcs_backend.effects.tap import Tap, sighting
+from pcs_backend.errors import OutcomeUnreadableError, UnavailableError, place_of
 from pcs_backend.exchange import Received, Reply, Request
 from pcs_backend.inbox.frames import Refusal
 from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.problems import Problem, malformed_reply, rate_limited_reply, unavailable_reply
+from pcs_backend.trace_context import trace_id_of
 from pcs_backend.trust.limits import TenantLimiter
 from pcs_backend.trust.policy import Author, Trust
 from pcs_core.canonical import canonical_payload
 from pcs_core.errors import BadSignatureError, IdentityError, MalformedError
 from pcs_core.params import Params
-from pcs_core.ports import WallClock
+from pcs_core.ports import MonotonicClock, WallClock
 from pcs_core.record import Record, check_identity, decode_record, sent_at_s
 from pcs_core.verify import Verdict, verify
 
@@ -68,9 +70,13 @@ class _Examined(NamedTuple):
 
 
 class _Refused(NamedTuple):
+    """A request refused for good; `record` and `reason` are for whoever listens."""
+
     received: Received
     problem: Problem
     reply: Reply
+    record: Record | None = None
+    reason: str = ""
 
 
 class _Answered(NamedTuple):
@@ -87,7 +93,7 @@ class _Answered(NamedTuple):
 class Pipeline:
     """The stages over one inbox. Collaborators are passed in; there is no other state."""
 
-    def __init__(
+    def __init__(  # noqa: PLR0913 - every collaborator is passed in
         self,
         *,
         inbox: Inbox,
@@ -96,7 +102,9 @@ class Pipeline:
         limiter: TenantLimiter,
         params: Params,
         metrics: Metrics,
+        tap: Tap,
         now: WallClock,
+        monotonic: MonotonicClock,
         dedup_ttl_s: float,
         inbox_is_own: bool = True,
     ) -> None:
@@ -109,7 +117,9 @@ class Pipeline:
             limiter: What tenants may send.
             params: The parameters valid now.
             metrics: Counters.
+            tap: Shown what becomes of requests while somebody listens.
             now: Stamps outcomes.
+            monotonic: Times submits.
             dedup_ttl_s: How long an outcome is remembered.
             inbox_is_own: Whether the inbox is this worker's; the store may keep outcomes in that one only.
         """
@@ -120,17 +130,25 @@ class Pipeline:
         self._log_budget = LogBudget(now)
         self._params = params
         self._metrics = metrics
+        self._tap = tap
         self._now = now
+        self._monotonic = monotonic
         self._dedup_ttl_s = dedup_ttl_s
         self._inbox_is_own = inbox_is_own
 
     async def submit(self, requests: Sequence[Request]) -> list[Reply]:
         """Take requests in and answer them, in order. Never raises for what a request holds."""
+        began_s = self._monotonic()
         try:
             received = await self._inbox.append(requests)  # 3
         except UnavailableError as error:
-            return [unavailable_reply(str(error))] * len(requests)
-        return await self.judge(received, submitted=True)
+            return self._put_off(requests, str(error), backlog=False)
+        replies = await self.judge(received, submitted=True)
+        taken_s = self._monotonic() - began_s
+        for reply in replies:
+            if not reply.problem:
+                self._metrics.verify_seconds.observe(taken_s)
+        return replies
 
     async def judge(self, received: Sequence[Received], *, submitted: bool = False) -> list[Reply]:
         """Answer requests that are on disk, in order. One that cannot be judged now is deferred and answered 503.
@@ -141,16 +159,29 @@ class Pipeline:
         """
         try:
             return await self._judge(received, submitted=submitted)
+        except OutcomeUnreadableError as error:
+            if len(received) > 1:
+                return await self._judge_apart(received, submitted=submitted)
+            detail = str(error)
         except UnavailableError as error:
             detail = str(error)
         except Exception as error:  # noqa: BLE001 - a defect must not lose a request that is on disk
             # Neither message nor arguments of an unforeseen exception are known to be free of payload.
-            _log.error("judging failed", error=type(error).__name__, place=place_of(error))
-            if len(received) > 1:  # one of them did it; apart, it does not keep the others from their outcome
-                return [reply for each in received for reply in await self.judge([each], submitted=submitted)]
+            _log.error(
+                "judging failed",
+                error=type(error).__name__,
+                place=place_of(error),
+                request_ids=[each.request.envelope.request_id for each in received],
+            )
+            if len(received) > 1:
+                return await self._judge_apart(received, submitted=submitted)
             detail = "the request is kept and will be judged later"
         self._inbox.defer([each.sequence for each in received])
-        return [unavailable_reply(detail)] * len(received)
+        return self._put_off([each.request for each in received], detail, backlog=not submitted)
+
+    async def _judge_apart(self, received: Sequence[Received], *, submitted: bool) -> list[Reply]:
+        """Judge one by one, where one of them did it: so it does not keep the others from their outcome."""
+        return [reply for each in received for reply in await self.judge([each], submitted=submitted)]
 
     async def _judge(self, received: Sequence[Received], *, submitted: bool) -> list[Reply]:
         stages = [self._examine(each, limited=submitted) for each in received]  # 4, 5, 6
@@ -167,6 +198,9 @@ class Pipeline:
                 if not each.placed.first:
                     self._metrics.count_replay(each.examined.author.tenant)
 
+        if self._tap.listeners:
+            self._show(refused, answered, backlog=not submitted)
+
         replies = {each.received.sequence: each.reply for each in refused}  # 11
         replies |= {each.examined.received.sequence: _outcome_reply(each) for each in answered}
         return [replies[each.sequence] for each in received]
@@ -175,27 +209,32 @@ class Pipeline:
         """Steps 4, 5 and 6, with the request's own signature before them and the tenant's limits after 5."""
         trust = self._trust()
         request = received.request
+        record = None
         try:
             signed_by = trust.check_request(request)
             record = decode_record(request.body)  # 4
             author = trust.check_record(record, request, signed_by)  # 5
             if limited and (wait_s := self._limiter.take(author.tenant)):
                 self._metrics.count_limited(author.tenant)
-                return _Refused(received, Problem.RATE_LIMITED, rate_limited_reply(wait_s))
+                return _Refused(received, Problem.RATE_LIMITED, rate_limited_reply(wait_s), record)
             check_identity(record)  # 6
         except MalformedError as error:
             return _Refused(received, Problem.MALFORMED, malformed_reply(error))
         except BadSignatureError as error:
             self._metrics.signature_refused.labels(error.reason).inc()
             if self._log_budget.take():
-                _log.info("signature refused", reason=error.reason)
+                _log.info(
+                    "signature refused",
+                    reason=error.reason,
+                    request_id=request.envelope.request_id,
+                    trace_id=trace_id_of(request.envelope.traceparent),
+                )
             field = str(error).partition(":")[0]
-            return _Refused(
-                received, Problem.BAD_SIGNATURE, Problem.BAD_SIGNATURE.reply(str(error), field=field)
-            )
+            reply = Problem.BAD_SIGNATURE.reply(str(error), field=field)
+            return _Refused(received, Problem.BAD_SIGNATURE, reply, record, error.reason)
         except IdentityError as error:
             reply = Problem.IDENTITY_MISMATCH.reply(str(error), field="$.pcs_id")
-            return _Refused(received, Problem.IDENTITY_MISMATCH, reply)
+            return _Refused(received, Problem.IDENTITY_MISMATCH, reply, record)
         self._metrics.sent_at_skew.observe(request.envelope.received_at_ms / 1_000 - sent_at_s(record))
         return _Examined(received, record, author, _fingerprint(record))
 
@@ -250,6 +289,46 @@ class Pipeline:
         if conflicts:
             await self._store.note_conflicts(conflicts)
             self._metrics.conflicts.inc(len(conflicts))
+
+    def _put_off(self, requests: Sequence[Request], detail: str, *, backlog: bool) -> list[Reply]:
+        """Answer 503, and show it."""
+        reply = unavailable_reply(detail)
+        if self._tap.listeners:
+            at_ms = int(self._now() * 1_000)
+            for request in requests:
+                self._tap.show(sighting(request, at_ms, reply.status, problem=reply.problem, backlog=backlog))
+        return [reply] * len(requests)
+
+    def _show(self, refused: Sequence[_Refused], answered: Sequence[_Answered], *, backlog: bool) -> None:
+        """Show what became of a batch to whoever listens."""
+        at_ms = int(self._now() * 1_000)
+        for each in refused:
+            self._tap.show(
+                sighting(
+                    each.received.request,
+                    at_ms,
+                    each.reply.status,
+                    record=each.record,
+                    reasons=(each.reason,) if each.reason else (),
+                    problem=each.problem.code,
+                    backlog=backlog,
+                )
+            )
+        for one in answered:
+            outcome = one.placed.winner
+            self._tap.show(
+                sighting(
+                    one.examined.received.request,
+                    at_ms,
+                    outcome.status,
+                    record=one.examined.record,
+                    tenant=outcome.tenant,
+                    reasons=tuple(orjson.loads(outcome.body)["reasons"]),
+                    replayed=not one.placed.first,
+                    conflict=one.conflicts,
+                    backlog=backlog,
+                )
+            )
 
 
 def is_replay(reply: Reply) -> bool:

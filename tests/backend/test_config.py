@@ -47,6 +47,7 @@ MALFORMED = {
     "DISK_FREE_MIN_BYTES": [CANARY, "-1", str(2**50 + 1)],
     "DRAIN_TIMEOUT_S": [CANARY, "0", "601"],
     "LOG_LEVEL": [CANARY, "TRACE"],
+    "TLS_PROXY_NAME": ["n" * 256],
 }
 
 
@@ -113,6 +114,7 @@ class TestOneVariable:
             "TLS_CERT": "",
             "TLS_KEY": "",
             "TLS_CLIENT_CA": "",
+            "TLS_PROXY_NAME": "",
             "PCS_PARAMS_FILE": "",
             "DEDUP_TTL_DAYS": 14.0,
             "WAL_RETENTION_DAYS": 14.0,
@@ -124,6 +126,8 @@ class TestOneVariable:
             "DISK_FREE_MIN_BYTES": 67_108_864,
             "DRAIN_TIMEOUT_S": 10.0,
             "LOG_LEVEL": "INFO",
+            "OTEL_EXPORTER_OTLP_ENDPOINT": "",
+            "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "",
         }
 
     def test_days_become_seconds(self) -> None:

@@ -177,11 +177,11 @@ class TestStoreDown:
             replies = await rig.submit(signed(epoch=1), signed(epoch=2))
             assert statuses(replies) == [503, 503]
             assert {reply.headers["Retry-After"] for reply in replies} == {"1"}
-            assert rig.inbox.open_requests == 2
+            assert (rig.inbox.open_requests, rig.inbox.backlog_requests) == (2, 2)
             assert rig.counts() == (0, 0, 0, 0)
             rig.store.moods.clear()
             assert await rig.settler().settle_batch() == {"accepted": 2}
-            assert rig.inbox.open_requests == 0
+            assert (rig.inbox.open_requests, rig.inbox.backlog_requests) == (0, 0)
             assert rig.counts() == (0, 2, 0, 0)
 
     async def test_what_is_refused_needs_no_store(self, tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pcs_records
 from inboxes import DEDUP_TTL_S, NOW_S, Rig, request, running_inbox, running_rig, signed, turn
 from pcs_backend.dedup.store import Key
-from pcs_backend.errors import StoreUnavailableError
+from pcs_backend.errors import OutcomeUnreadableError, StoreUnavailableError
 from pcs_backend.recovery import BATCH_REQUESTS_MAX, RETRY_FIRST_S, RETRY_MAX_S
 
 DOWN = StoreUnavailableError("the store is down")
@@ -125,6 +125,21 @@ class TestOutage:
             assert sleep.delays == [RETRY_FIRST_S, 0.5]
             settling.cancel()
             await asyncio.gather(settling, return_exceptions=True)
+
+    async def test_outcome_that_cannot_be_read_keeps_no_other_waiting(self, tmp_path: Path) -> None:
+        unreadable = Key("default", pcs_records.document(epoch=0)["pcs_id"])
+        await leave_behind(tmp_path, *(signed(epoch=epoch) for epoch in range(5)))
+        async with running_rig(tmp_path) as rig:
+            get = rig.store.get
+
+            async def get_unless_unreadable(keys: list[Key]) -> list:
+                if unreadable in keys:
+                    raise OutcomeUnreadableError("the store holds an outcome that this version cannot read")
+                return await get(keys)
+
+            rig.store.get = get_unless_unreadable
+            assert await rig.settler().settle_batch() == {"accepted": 4, "deferred": 1}
+            assert (rig.inbox.open_requests, rig.inbox.backlog_requests) == (1, 1)
 
     async def test_request_that_cannot_be_judged_keeps_no_other_waiting(self, tmp_path: Path) -> None:
         broken = Key("default", pcs_records.document(epoch=0)["pcs_id"])

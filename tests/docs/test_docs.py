@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import doctest
 import importlib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from typing import get_args
 import click
 import msgspec
 import pytest
+import yaml
 
 import pcs_agent.config
 from pcs_agent.cli import main as agent_main
@@ -21,6 +23,7 @@ from pcs_backend.app import Service, real_ports
 from pcs_backend.cli.root import cli as backend_cli
 from pcs_backend.config import ALLOWED, Settings, load_config
 from pcs_backend.problems import Problem
+from pcs_backend.secret_files import SECRETS, SUFFIX
 from pcs_core.errors import ParamsError
 from pcs_core.params import Params, parse_params
 from pcs_core.record import Record
@@ -31,7 +34,8 @@ PAGES = sorted([*ROOT.glob("docs/**/*.md"), ROOT / "README.md", ROOT / "CLAUDE.m
 PACKAGES = [ROOT / "core/pcs_core", ROOT / "backend/pcs_backend", ROOT / "agent/pcs_agent"]
 COMMANDS: dict[str, click.Command] = {"pcs-agent": agent_main, "pcs-backend": backend_cli}
 AGENT_VARIABLES = {name for name, value in vars(pcs_agent.config).items() if name == value}
-VARIABLES = {*ALLOWED, *AGENT_VARIABLES}
+SECRET_FILES = {name + SUFFIX for name in SECRETS}
+VARIABLES = {*ALLOWED, *AGENT_VARIABLES, *SECRET_FILES, "NAME_FILE"}
 
 every_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
@@ -118,6 +122,12 @@ def test_backend_table_has_every_variable_with_default_and_rule() -> None:
     assert documented == {name: (spell(fields[name]), ALLOWED[name]) for name in fields}
 
 
+def test_secrets_that_files_may_hold_are_named() -> None:
+    text = read("docs/configuration.md").partition("\n### Secrets in files\n")[2].partition("\n### ")[0]
+    named = text.partition("for these: ")[2].partition(". ")[0]
+    assert re.findall(r"`([A-Z_0-9]+)`", named) == list(SECRETS)
+
+
 def test_agent_table_has_every_variable_with_its_default() -> None:
     documented = {name: default for name, (default, _) in defaults_and_rules("Agent", "variable").items()}
     config = pcs_agent.config.load_config({})
@@ -180,6 +190,35 @@ def test_metrics_table_has_every_metric_of_a_service_with_type_and_label(tmp_pat
 def test_metrics_a_page_names_exist(page: Path) -> None:
     named = set(re.findall(r"\bflk_[a-z_]*[a-z]\b", page.read_text(encoding="utf-8"))) - {"flk_tenant"}
     assert named <= set(table("docs/operations.md", "Metrics", "metric"))
+
+
+def test_alerts_table_has_every_alert_with_severity_and_runbook() -> None:
+    rules = yaml.safe_load(read("grafana/rules/pcs-backend.rules.yaml"))
+    expected = {
+        rule["alert"]: [rule["labels"]["severity"], rule["annotations"]["runbook_url"]]
+        for group in rules["groups"]
+        for rule in group["rules"]
+        if "alert" in rule
+    }
+    documented = table("docs/observability.md", "Alerts", "alert")
+    found = {
+        alert: [severity, f"docs/runbooks/{runbook}.md"]
+        for alert, (severity, runbook, _) in documented.items()
+    }
+    assert found == expected
+
+
+def test_pictures_are_of_panels_and_all_are_shown() -> None:
+    panels = {
+        panel["title"]
+        for path in ROOT.glob("grafana/dashboards/*.json")
+        for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]
+    }
+    shown = re.findall(r"!\[([^\]]+)\]\(pictures/([a-z0-9-]+\.svg)\)", read("docs/observability.md"))
+    assert {name for _, name in shown} == {path.name for path in ROOT.glob("docs/pictures/*")}
+    for title, name in shown:
+        assert title in panels
+        assert f"<title>{title}</title>" in read(f"docs/pictures/{name}")
 
 
 def test_messages_in_operations_are_messages_of_the_code() -> None:
@@ -299,9 +338,13 @@ def test_variables_a_page_names_are_known(page: Path) -> None:
         for parameter in command.params
         for word in re.findall(r"\w+", parameter.metavar or "")
     }
-    names = {name.split(".")[-1] for name in constants()} | VARIABLES | placeholders
+    names = {name.split(".")[-1] for name in constants()} | VARIABLES | placeholders | compose_variables()
     assert set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", text)) - names == set()
     assert set(re.findall(r"(?<![\w.])([A-Z][A-Z0-9_]*)=", text)) - VARIABLES - make_variables() == set()
+
+
+def compose_variables() -> set[str]:
+    return set(re.findall(r"^([A-Z_]+)=", read("compose/.env"), re.MULTILINE))
 
 
 def commands(roots: Iterable[click.Command]) -> Iterator[click.Command]:
@@ -392,4 +435,4 @@ def test_no_page_names_a_path_or_address_of_some_machine(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
     assert re.findall(r"(?:/home/|/root/|/work/|/Users/)\S*", text) == []
     addresses = re.findall(r"\b\d{1,3}(?:\.\d{1,3}){3}\b", text)
-    assert {address for address in addresses if not address.startswith("127.0.0.")} == set()
+    assert {address for address in addresses if not address.startswith(("127.0.0.", "0.0.0.0"))} == set()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import ssl
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,8 @@ from typing import NamedTuple
 import aiohttp
 import certificates
 import pytest
+from cryptography.hazmat.primitives import serialization
+from multidict import CIMultiDict
 
 import pcs_records
 from processes import HMAC_KEY, Backend, run
@@ -19,6 +22,7 @@ from processes import HMAC_KEY, Backend, run
 pytestmark = [pytest.mark.slow]
 
 WAIT_S = 20.0
+SECRET = "the secret of {}, long enough"
 
 
 class Paths(NamedTuple):
@@ -71,8 +75,10 @@ def record(epoch: int = 0, key: str = HMAC_KEY) -> bytes:
     return pcs_records.body(pcs_records.sign(pcs_records.document(epoch=epoch), hmac_key=key.encode()))
 
 
-async def submit(opened: aiohttp.ClientSession, backend: Backend, body: bytes) -> int:
-    headers = {"Content-Type": "application/json"}
+async def submit(opened: aiohttp.ClientSession, backend: Backend, body: bytes, *passed_on: str) -> int:
+    headers = CIMultiDict({"Content-Type": "application/json"})
+    for value in passed_on:
+        headers.add("Client-Cert", value)
     async with opened.post(f"{backend.url}/v1/pcs/submit", data=body, headers=headers) as answer:
         await answer.read()
         return answer.status
@@ -152,6 +158,7 @@ class TestServer:
             ({"TLS_CERT": "x"}, b"TLS_KEY: found nothing"),
             ({"TLS_KEY": "x"}, b"TLS_CERT: found nothing"),
             ({"TLS_CLIENT_CA": "x"}, b"TLS_CLIENT_CA: found one without TLS_CERT"),
+            ({"TLS_PROXY_NAME": "nowhere"}, b"TLS_PROXY_NAME: found one without TLS_CLIENT_CA"),
             (
                 {"TLS_CERT": "/nowhere", "TLS_KEY": "/nowhere"},
                 b"TLS_CERT and TLS_KEY: found files that cannot be used",
@@ -197,4 +204,68 @@ class TestClients:
                 assert await submit(opened, backend, record(0, "secret of b, long enough")) == 401
             async with session(world.ca, world.client("stranger")) as opened:
                 assert await submit(opened, backend, record(0, "secret of b, long enough")) == 200
+            assert backend.stop() == 0
+
+
+class TestProxy:
+    """A proxy says in `Client-Cert` whose certificate it checked; nobody else is believed."""
+
+    @pytest.fixture
+    def proxied(self, tmp_path: Path, world: World) -> dict[str, str]:
+        """Tenants a and b, each with a key and a gateway's certificate."""
+        keys = tmp_path / "keys.toml"
+        keys.write_text(
+            "".join(
+                f'[[keys]]\nid = "{name}"\nalgorithm = "hmac"\nsecret = "{SECRET.format(name)}"\ntenant = "{name}"\n'
+                f'[[peers]]\nname = "gateway-{name}"\ntenant = "{name}"\n'
+                for name in "ab"
+            )
+        )
+        given = {"TLS_CLIENT_CA": str(world.ca), "PCS_KEYS_FILE": str(keys), "MULTI_TENANT": "true"}
+        return variables(world.server(), TLS_PROXY_NAME="proxy", **given)
+
+    @staticmethod
+    def header(world: World, name: str) -> str:
+        issued = certificates.issue(world.other, (name,), for_server=False)
+        der = issued.certificate.public_bytes(serialization.Encoding.DER)
+        return f":{base64.b64encode(der).decode()}:"
+
+    async def test_the_client_of_the_proxy_is_bound_to_its_tenant(
+        self, tmp_path: Path, world: World, proxied: dict[str, str]
+    ) -> None:
+        a, b = (record(0, SECRET.format(name)) for name in "ab")
+        with Backend(tmp_path / "data", **proxied) as backend:
+            async with session(world.ca, world.client("proxy")) as opened:
+                gateway = self.header(world, "gateway-a")
+                assert [await submit(opened, backend, body, gateway) for body in (a, b)] == [200, 401]
+                for nobody in ([], [""], ["::"], [self.header(world, "stranger")]):
+                    assert await submit(opened, backend, b, *nobody) == 200
+            assert backend.stop() == 0
+
+    async def test_nobody_else_speaks_for_others(
+        self, tmp_path: Path, world: World, proxied: dict[str, str]
+    ) -> None:
+        """The header of a client with a certificate of its own changes nothing."""
+        a, b = (record(0, SECRET.format(name)) for name in "ab")
+        with Backend(tmp_path / "data", **proxied) as backend:
+            async with session(world.ca, world.client("gateway-b")) as opened:
+                gateway = self.header(world, "gateway-a")
+                assert [await submit(opened, backend, body, gateway) for body in (a, b)] == [401, 200]
+            assert backend.stop() == 0
+        del proxied["TLS_PROXY_NAME"]
+        with Backend(tmp_path / "data", **proxied) as backend:
+            async with session(world.ca, world.client("proxy")) as opened:
+                assert await submit(opened, backend, b, self.header(world, "gateway-a")) == 200
+            assert backend.stop() == 0
+
+    async def test_what_the_proxy_says_and_nobody_can_read_is_503_and_kept_out_of_the_log(
+        self, tmp_path: Path, world: World, proxied: dict[str, str]
+    ) -> None:
+        gateway = self.header(world, "gateway-a")
+        with Backend(tmp_path / "data", **proxied) as backend:
+            async with session(world.ca, world.client("proxy")) as opened:
+                for said in ([gateway, gateway], [gateway[:-9] + ":"], ["gateway-a"]):
+                    assert await submit(opened, backend, record(0, SECRET.format("a")), *said) == 503
+                async with opened.get(f"{backend.url}/metrics") as answer:
+                    assert "\nflk_open_requests 0.0\n" in await answer.text()
             assert backend.stop() == 0

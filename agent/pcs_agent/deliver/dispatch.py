@@ -12,12 +12,16 @@ from pcs_agent.build import format_time
 from pcs_agent.deliver.policy import parse_http_date
 from pcs_agent.deliver.request_signer import RequestSigner
 from pcs_agent.deliver.transport import Answer, Transport
-from pcs_core.ports import WallClock
+from pcs_core.ports import RandomBytes, WallClock
 from pcs_core.record import Record, encode_record
 from pcs_core.signing import Signer, sign_record
 
 MISTIMED_MIN_S = 2.0
 """A clock that is off by less is not what a request was refused for: a `Date` tells no more than whole seconds."""
+
+_TRACE_DIGITS = 32
+_SPAN_BYTES = 8
+_SAMPLED = "01"
 
 
 class Dispatcher:
@@ -33,6 +37,7 @@ class Dispatcher:
         clock: WallClock,
         resigner: Signer | None = None,
         request_signer: RequestSigner | None = None,
+        random_bytes: RandomBytes | None = None,
     ) -> None:
         """Take the collaborators.
 
@@ -41,11 +46,13 @@ class Dispatcher:
             clock: For `sent_at` and the skew.
             resigner: Signs every record anew before it is sent; `None` leaves signatures as they are.
             request_signer: Signs every request as a whole; `None` leaves it unsigned.
+            random_bytes: Names each attempt in the record's trace; `None` sends no `traceparent`.
         """
         self._transport = transport
         self._clock = clock
         self._resigner = resigner
         self._request_signer = request_signer
+        self._random_bytes = random_bytes
         self.clock_skew_ms = 0
 
     async def send(self, record: Record, attempt: int) -> Answer:
@@ -61,12 +68,12 @@ class Dispatcher:
         sent_s = self._clock()
         body = self._encode(record, attempt, sent_s)
         skew_before_ms = self.clock_skew_ms
-        if self._request_signer is None:
-            answer = await self._transport.post(body)
-        else:
-            answer = await self._transport.post(
-                body, self._request_signer.headers(body, self.backend_time_s())
-            )
+        headers: dict[str, str] = {}
+        if self._request_signer is not None:
+            headers |= self._request_signer.headers(body, self.backend_time_s())
+        if self._random_bytes is not None:
+            headers["traceparent"] = make_traceparent(record.pcs_id, self._random_bytes)
+        answer = await (self._transport.post(body, headers) if headers else self._transport.post(body))
         date_s = parse_http_date(answer.date) if answer.date else None
         if date_s is None:
             return answer
@@ -90,3 +97,16 @@ class Dispatcher:
                 ft=msgspec.structs.replace(record.ft, clock_skew_ms=self.clock_skew_ms),
             )
         )
+
+
+def make_traceparent(pcs_id: str, random_bytes: RandomBytes) -> str:
+    """Return the W3C trace context of one attempt: the record's own trace, in which all its attempts are.
+
+    Args:
+        pcs_id: The record's; the first half of the hash is the trace's id, so that one finds the other.
+        random_bytes: Names the attempt.
+
+    >>> make_traceparent("ab" * 32, lambda count: bytes(count - 1) + b"#")
+    '00-abababababababababababababababab-0000000000000023-01'
+    """
+    return f"00-{pcs_id[:_TRACE_DIGITS]}-{random_bytes(_SPAN_BYTES).hex()}-{_SAMPLED}"

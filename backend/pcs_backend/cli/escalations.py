@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
-import aiohttp
 import click
 import msgspec
 import orjson
 import uvloop
 
-from pcs_backend.app import real_ports
+from pcs_backend.cli.folder import direct_store, ok_body, prepare, serving_process
 from pcs_backend.cli.tables import Row, print_table
-from pcs_backend.config import Config, load_config
-from pcs_backend.dedup.store import LIST_MAX, DedupStore, Escalation, Key
-from pcs_backend.effects.logs import configure_logs
-from pcs_backend.engine import Engine, build_store, offline
-from pcs_backend.errors import StoreUnavailableError
-from pcs_backend.http.admin import ACKS_PATH, CONFLICTS_PATH, ESCALATIONS_PATH, SOCKET_NAME, Acks, Listing
-from pcs_core.errors import WalLockedError
+from pcs_backend.config import Config
+from pcs_backend.dedup.store import LIST_MAX, Escalation, Key
+from pcs_backend.http.admin import ACKS_PATH, CONFLICTS_PATH, ESCALATIONS_PATH, Acks, Listing
 from pcs_core.identity import is_pcs_id
 from pcs_core.keyring import DEFAULT_TENANT
 
@@ -53,7 +46,7 @@ Examples:
 @_json_option
 def list_command(tenant: str, limit: int, *, as_json: bool) -> None:
     """List open escalations, oldest first."""
-    listing = uvloop.run(_list(_prepare(), ESCALATIONS_PATH, tenant, limit))
+    listing = uvloop.run(_list(prepare(), ESCALATIONS_PATH, tenant, limit))
     rows = [_escalation_row(each) for each in listing.escalations]
     _show(rows, ("pcs_id", "stored_at", "reasons"), as_json=as_json)
 
@@ -77,7 +70,7 @@ def ack_command(tenant: str, pcs_ids: tuple[str, ...]) -> None:
             found = f"found a string of length {len(pcs_id)}"
             raise click.UsageError(f"PCS_ID {position}: {found}; allowed: 64 lower-case hex digits")
     wanted = list(dict.fromkeys(pcs_ids))
-    done = uvloop.run(_ack(_prepare(), tenant, wanted))
+    done = uvloop.run(_ack(prepare(), tenant, wanted))
     click.echo(f"{sum(done)} acknowledged, {len(done) - sum(done)} not in the queue")
     missing = [pcs_id for pcs_id, was_open in zip(wanted, done, strict=True) if not was_open]
     for pcs_id in missing:
@@ -98,7 +91,7 @@ Examples:
 @_json_option
 def conflicts(tenant: str, limit: int, *, as_json: bool) -> None:
     """List ids that came with more than one set of contents, newest first."""
-    listing = uvloop.run(_list(_prepare(), CONFLICTS_PATH, tenant, limit))
+    listing = uvloop.run(_list(prepare(), CONFLICTS_PATH, tenant, limit))
     rows: list[Row] = [
         {"pcs_id": each.pcs_id, "seen_at": _time(each.seen_at_ms), "fingerprint": each.fingerprint}
         for each in listing.conflicts
@@ -106,74 +99,24 @@ def conflicts(tenant: str, limit: int, *, as_json: bool) -> None:
     _show(rows, ("pcs_id", "seen_at", "fingerprint"), as_json=as_json)
 
 
-def _prepare() -> Config:
-    config = load_config(os.environ)
-    configure_logs("ERROR")
-    return config
-
-
 async def _list(config: Config, path: str, tenant: str, limit: int) -> Listing:
-    async with _direct_store(config) as store:
+    async with direct_store(config) as store:
         if store is not None and path == ESCALATIONS_PATH:
             return Listing(escalations=await store.list_escalations(tenant, limit))
         if store is not None:
             return Listing(conflicts=await store.list_conflicts(tenant, limit))
-    async with _serving_process(config) as session:
+    async with serving_process(config.settings.data_dir) as session:
         response = await session.get(path, params={"tenant": tenant, "limit": str(limit)})
-        return msgspec.json.decode(await _ok(response), type=Listing)
+        return msgspec.json.decode(await ok_body(response), type=Listing)
 
 
 async def _ack(config: Config, tenant: str, pcs_ids: Sequence[str]) -> list[bool]:
-    async with _direct_store(config) as store:
+    async with direct_store(config) as store:
         if store is not None:
             return await store.ack_escalations([Key(tenant, pcs_id) for pcs_id in pcs_ids])
-    async with _serving_process(config) as session:
+    async with serving_process(config.settings.data_dir) as session:
         response = await session.post(ACKS_PATH, data=msgspec.json.encode(Acks(tenant, list(pcs_ids))))
-        return msgspec.json.decode(await _ok(response), type=Acks).done
-
-
-@contextlib.asynccontextmanager
-async def _direct_store(config: Config) -> AsyncIterator[DedupStore | None]:
-    """Open the store here; `None` if it is the memory of a process that serves now."""
-    ports = real_ports()
-    store = build_store(config, ports)
-    if store is not None:
-        try:
-            await store.open()
-            yield store
-        finally:
-            await store.close()
-        return
-    engine = Engine(config, ports)
-    async with contextlib.AsyncExitStack() as stack:
-        try:
-            await stack.enter_async_context(offline(engine))
-        except WalLockedError:
-            yield None
-        else:
-            yield engine.store
-
-
-@contextlib.asynccontextmanager
-async def _serving_process(config: Config) -> AsyncIterator[aiohttp.ClientSession]:
-    folder = os.open(config.settings.data_dir, os.O_RDONLY | os.O_DIRECTORY)
-    try:  # by way of the folder, because a socket's own path may be too long for its address
-        connector = aiohttp.UnixConnector(f"/proc/self/fd/{folder}/{SOCKET_NAME}")
-        async with aiohttp.ClientSession("http://admin", connector=connector) as session:
-            yield session
-    except aiohttp.ClientConnectionError:
-        pass
-    else:
-        return
-    finally:
-        os.close(folder)
-    raise StoreUnavailableError("the serving process does not answer on its administration socket")
-
-
-async def _ok(response: aiohttp.ClientResponse) -> bytes:
-    if response.status != 200:
-        raise StoreUnavailableError("the serving process could not answer")
-    return await response.read()
+        return msgspec.json.decode(await ok_body(response), type=Acks).done
 
 
 def _escalation_row(escalation: Escalation) -> Row:

@@ -11,8 +11,11 @@ from pcs_backend import __version__
 from pcs_backend.cli.escalations import conflicts, escalations
 from pcs_backend.cli.fsck import fsck
 from pcs_backend.cli.keys import keys
+from pcs_backend.cli.records import records
 from pcs_backend.cli.replay import replay
 from pcs_backend.cli.serve import check_config, serve
+from pcs_backend.cli.tap import tap
+from pcs_backend.cli.top import top
 from pcs_backend.errors import BackendError, ConfigError
 from pcs_core.errors import WalError, WalLockedError
 
@@ -35,7 +38,7 @@ def cli() -> None:
     """Receive, verify and keep Proof-of-Computation Summaries."""
 
 
-for _command in (serve, check_config, replay, fsck, escalations, conflicts, keys):
+for _command in (serve, check_config, replay, fsck, escalations, conflicts, records, tap, top, keys):
     cli.add_command(_command)
 
 

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Escalation, Key, Outcome, Placed
-from pcs_backend.errors import StoreUnavailableError
+from pcs_backend.errors import OutcomeUnreadableError, StoreUnavailableError
 from pcs_core.ports import Sleep
 
 T = TypeVar("T")
@@ -107,6 +107,8 @@ class GuardedStore:
             raise StoreUnavailableError("the dedup store is down")
         try:
             return await self._limited(call())
+        except OutcomeUnreadableError:
+            raise  # the store answered
         except StoreUnavailableError:
             self.is_up = False
             raise

@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from pcs_backend.dedup.store import Outcome
-from pcs_backend.errors import StoreUnavailableError
+from pcs_backend.errors import OutcomeUnreadableError
 
 _SEPARATOR = b":"
 
@@ -23,7 +23,7 @@ def decode_outcome(value: bytes) -> Outcome:
     """Return the outcome that `encode_outcome` wrote.
 
     Raises:
-        StoreUnavailableError: The value is not one. Answering as if there were none would store a second outcome.
+        OutcomeUnreadableError: The value is not one. Answering as if there were none would store a second outcome.
     """
     _, separator, packed = value.partition(_SEPARATOR)
     if separator:
@@ -31,4 +31,4 @@ def decode_outcome(value: bytes) -> Outcome:
             return msgspec.msgpack.decode(packed, type=Outcome)
         except msgspec.DecodeError:
             pass  # its message may quote a value, so it is not chained
-    raise StoreUnavailableError("the store holds an outcome that this version cannot read")
+    raise OutcomeUnreadableError("the store holds an outcome that this version cannot read")

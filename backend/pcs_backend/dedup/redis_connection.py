@@ -30,7 +30,9 @@ CALL_TIMEOUT_S = 5.0
 CONNECTIONS_MAX = 16
 """Connections one process holds; further calls wait."""
 
-_DRIVER_ERRORS = (OSError, RedisError)
+_DRIVER_ERRORS = (OSError, RedisError, RuntimeError)
+"""uvloop says RuntimeError when the driver writes to a connection that was reset a moment before, and the driver lets it
+pass."""
 
 
 class RedisRefusedError(StoreUnavailableError):

@@ -9,6 +9,7 @@ import orjson
 from pcs_backend import __version__
 from pcs_backend.exchange import JSON_TYPE, PROBLEM_TYPE
 from pcs_backend.problems import Problem
+from pcs_backend.trace_context import REQUEST_ID_HEADER
 from pcs_core import record as contract
 from pcs_core.identity import EPOCH_MAX
 from pcs_core.regime import Regime
@@ -28,6 +29,12 @@ _REPLAY_HEADERS = {
         "description": "The first record of this id had other contents",
         "schema": {"const": "true"},
     },
+}
+_REQUEST_ID = {
+    REQUEST_ID_HEADER: {
+        "description": "Names the request in the service's logs",
+        "schema": {"type": "string"},
+    }
 }
 
 
@@ -66,19 +73,22 @@ def build_openapi(*, size_bytes_max: int, metrics_need_login: bool) -> bytes:
 
 def _submit(size_bytes_max: int) -> _Json:
     outcome = {"$ref": "#/components/schemas/Outcome"}
+    responses = {
+        "200": _answer("Accepted", outcome, JSON_TYPE, _REPLAY_HEADERS),
+        "202": _answer("Escalated", outcome, JSON_TYPE, _REPLAY_HEADERS),
+        "400": _problem_answer("Malformed, or pcs_id is not the hash of its parts"),
+        "401": _problem_answer("No valid key verifies the signature"),
+        "408": _problem_answer("The body came too slowly"),
+        "413": _problem_answer(f"The body is larger than {size_bytes_max} bytes"),
+        "415": _problem_answer("Another media type, or a content encoding"),
+        "429": _problem_answer("More records than the rate allows", _RETRY_AFTER),
+        "503": _problem_answer("Nothing was accepted; come back", _RETRY_AFTER),
+    }
+    for response in responses.values():
+        response["headers"] = response["headers"] | _REQUEST_ID
     return _operation(
         "Submit one record",
-        {
-            "200": _answer("Accepted", outcome, JSON_TYPE, _REPLAY_HEADERS),
-            "202": _answer("Escalated", outcome, JSON_TYPE, _REPLAY_HEADERS),
-            "400": _problem_answer("Malformed, or pcs_id is not the hash of its parts"),
-            "401": _problem_answer("No valid key verifies the signature"),
-            "408": _problem_answer("The body came too slowly"),
-            "413": _problem_answer(f"The body is larger than {size_bytes_max} bytes"),
-            "415": _problem_answer("Another media type, or a content encoding"),
-            "429": _problem_answer("More records than the rate allows", _RETRY_AFTER),
-            "503": _problem_answer("Nothing was accepted; come back", _RETRY_AFTER),
-        },
+        responses,
         requestBody={
             "required": True,
             "content": {JSON_TYPE: {"schema": {"$ref": "#/components/schemas/Record"}}},

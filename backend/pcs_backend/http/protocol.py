@@ -75,6 +75,7 @@ class ProblemProtocol(RequestHandler):
     Attributes:
         body_bytes: How much of what the connection holds is complete bodies; the reader of the body says so.
         overloaded: Whether it sent more than may be held. What comes is dropped, and it closes after its answer.
+        patient: Whether its answer may stay unread for any time: one that goes on for ever, on the administration socket.
     """
 
     __slots__ = (
@@ -87,6 +88,7 @@ class ProblemProtocol(RequestHandler):
         "_unread_since_s",
         "body_bytes",
         "overloaded",
+        "patient",
     )
 
     def __init__(self, server: ProblemServer) -> None:
@@ -112,6 +114,7 @@ class ProblemProtocol(RequestHandler):
         self._unread_since_s: float | None = None
         self.body_bytes = 0
         self.overloaded = False
+        self.patient = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Take a place, or refuse the connection."""
@@ -174,7 +177,7 @@ class ProblemProtocol(RequestHandler):
             transport: Its transport, which outlives the protocol's own reference while an answer is unread.
             now_s: Time of the event loop.
         """
-        if transport.get_write_buffer_size() == 0:
+        if self.patient or transport.get_write_buffer_size() == 0:
             self._unread_since_s = None
         elif self._unread_since_s is None:
             self._unread_since_s = now_s

@@ -2,23 +2,31 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
 import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import orjson
 import structlog
 from aiohttp import web
 
 from pcs_backend.effects.metrics import Metrics
-from pcs_backend.exchange import JSON_TYPE, Envelope, Reply, Request
+from pcs_backend.effects.tap import Sighting, Tap
+from pcs_backend.errors import UnavailableError
+from pcs_backend.exchange import Envelope, Reply, Request
 from pcs_backend.http.body import BodyReader
 from pcs_backend.http.protocol import to_response
 from pcs_backend.problems import Problem, rate_limited_reply, unavailable_reply
+from pcs_backend.trace_context import (
+    REQUEST_ID_HEADER,
+    TRACEPARENT_HEADER,
+    RequestIds,
+    read_traceparent,
+    trace_id_of,
+)
 from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.message_signature import HEADER_CHARACTERS_MAX, HEADERS
 from pcs_core.ports import Sleep, WallClock
@@ -26,6 +34,10 @@ from pcs_core.ports import Sleep, WallClock
 SUBMIT_PATH = "/v1/pcs/submit"
 METRICS_PATH = "/metrics"
 OPENAPI_PATH = "/openapi.json"
+LIVE_PATH = "/health/live"
+STARTUP_PATH = "/health/startup"
+READY_PATH = "/health/ready"
+HEALTH_PATHS = (LIVE_PATH, STARTUP_PATH, READY_PATH)
 
 UNREAD_LINGER_S = 0.5
 """How long a connection stays open after an answer to a body that was not read, so that the answer gets across. Nothing
@@ -53,6 +65,20 @@ class Health(Protocol):
         """Why no request should be sent here, a start that is not over included; `None` if it may."""
 
 
+class Effects(NamedTuple):
+    """What a request leaves behind beside its answer.
+
+    Attributes:
+        metrics: What `/metrics` shows.
+        tap: Shown what is refused before it reaches the submitter.
+        request_ids: Names every submit.
+    """
+
+    metrics: Metrics
+    tap: Tap
+    request_ids: RequestIds
+
+
 _Endpoint = Callable[[web.BaseRequest], Awaitable[Reply]]
 
 
@@ -64,12 +90,12 @@ class Routes:
         *,
         submitter: Submitter,
         health: Health,
-        metrics: Metrics,
+        effects: Effects,
         body_reader: BodyReader,
         token_bucket: TokenBucket,
         openapi: bytes,
         metrics_login: tuple[str, str] | None,
-        peer_of: Callable[[asyncio.BaseTransport | None], str] | None,
+        peer_of: Callable[[web.BaseRequest], str] | None,
         now: WallClock,
         sleep: Sleep,
     ) -> None:
@@ -78,18 +104,20 @@ class Routes:
         Args:
             submitter: Steps 3 to 11.
             health: State of the service.
-            metrics: What `/metrics` shows.
+            effects: What a request leaves behind.
             body_reader: Step 1.
             token_bucket: Step 2.
             openapi: The service's description, JSON.
             metrics_login: User and password of `/metrics`, or `None`.
-            peer_of: Names the client of a connection by its certificate; `None` where there are none.
+            peer_of: Names the client of a request by its certificate; `None` where there are none.
             now: Stamps requests.
             sleep: Waits before an unread connection closes.
         """
         self._submitter = submitter
         self._health = health
-        self._metrics = metrics
+        self._metrics = effects.metrics
+        self._tap = effects.tap
+        self._request_ids = effects.request_ids
         self._body_reader = body_reader
         self._token_bucket = token_bucket
         self._openapi = Reply(200, openapi)
@@ -101,9 +129,7 @@ class Routes:
             SUBMIT_PATH: (("POST",), self._submit),
             METRICS_PATH: (_READ_METHODS, self._show_metrics),
             OPENAPI_PATH: (_READ_METHODS, self._show_openapi),
-            "/health/live": (_READ_METHODS, self._live),
-            "/health/startup": (_READ_METHODS, self._startup),
-            "/health/ready": (_READ_METHODS, self._ready),
+            **dict.fromkeys(HEALTH_PATHS, (_READ_METHODS, self._show_health)),
         }
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
@@ -133,25 +159,52 @@ class Routes:
         return response
 
     async def _submit(self, request: web.BaseRequest) -> Reply:
+        request_id = self._request_ids.next_id()
+        reply = await self._admit(request, request_id)
+        return reply._replace(headers={**reply.headers, REQUEST_ID_HEADER: request_id})
+
+    async def _admit(self, request: web.BaseRequest, request_id: str) -> Reply:
         body = await self._body_reader.read(request)  # 1
         if isinstance(body, Reply):
-            return body
+            return self._turn_away(body, request_id)
         self._metrics.ingest.inc()
         if wait_s := self._token_bucket.take(1):  # 2
-            return rate_limited_reply(wait_s)
+            return self._turn_away(rate_limited_reply(wait_s), request_id)
         if (reason := self._health.not_ready()) is not None:
-            return unavailable_reply(reason)
+            return self._turn_away(unavailable_reply(reason), request_id)
+        try:
+            peer = "" if self._peer_of is None else self._peer_of(request)
+        except UnavailableError as error:
+            return self._turn_away(unavailable_reply(str(error)), request_id)
         envelope = Envelope(
             received_at_ms=int(self._now() * 1_000),
             path=SUBMIT_PATH,
             content_type=request.content_type,
-            peer="" if self._peer_of is None else self._peer_of(request.transport),
+            peer=peer,
             headers=_signature_headers(request),
+            request_id=request_id,
+            traceparent=read_traceparent(request.headers.getall(TRACEPARENT_HEADER, ())),
         )
         # aiohttp does not cancel this when the client goes away: what was sent is judged to its end.
         replies = await self._submitter.submit([Request(envelope, body)])
-        _log.debug("submit", status=replies[0].status, problem=replies[0].problem, size_bytes=len(body))
+        _log.debug(
+            "submit",
+            status=replies[0].status,
+            problem=replies[0].problem,
+            size_bytes=len(body),
+            request_id=request_id,
+            trace_id=trace_id_of(envelope.traceparent),
+        )
         return replies[0]
+
+    def _turn_away(self, reply: Reply, request_id: str) -> Reply:
+        """Return a reply that comes before the submitter, and show it."""
+        if self._tap.listeners:
+            at_ms = int(self._now() * 1_000)
+            self._tap.show(
+                Sighting(at_ms=at_ms, status=reply.status, request_id=request_id, problem=reply.problem)
+            )
+        return reply
 
     async def _show_metrics(self, request: web.BaseRequest) -> Reply:
         if self._metrics_login is not None and not _login_matches(
@@ -167,17 +220,23 @@ class Routes:
         del request
         return self._openapi
 
-    async def _live(self, request: web.BaseRequest) -> Reply:
-        del request
-        return Reply(200, orjson.dumps({"status": "ok"}), JSON_TYPE)
+    async def _show_health(self, request: web.BaseRequest) -> Reply:
+        return health_reply(self._health, request.path)
 
-    async def _startup(self, request: web.BaseRequest) -> Reply:
-        del request
-        return _health_reply(self._health.not_started())
 
-    async def _ready(self, request: web.BaseRequest) -> Reply:
-        del request
-        return _health_reply(self._health.not_ready())
+def health_reply(health: Health, path: str) -> Reply:
+    """Answer a health endpoint.
+
+    Args:
+        health: State of the service.
+        path: One of `HEALTH_PATHS`.
+    """
+    reason = None
+    if path == STARTUP_PATH:
+        reason = health.not_started()
+    elif path == READY_PATH:
+        reason = health.not_ready()
+    return Reply(200, orjson.dumps({"status": "ok"})) if reason is None else unavailable_reply(reason)
 
 
 def _signature_headers(request: web.BaseRequest) -> dict[str, str]:
@@ -193,10 +252,6 @@ def _signature_headers(request: web.BaseRequest) -> dict[str, str]:
         name: value[: HEADER_CHARACTERS_MAX + 1].encode("ascii", "replace").decode("ascii")
         for name, value in values.items()
     }
-
-
-def _health_reply(reason: str | None) -> Reply:
-    return Reply(200, orjson.dumps({"status": "ok"})) if reason is None else unavailable_reply(reason)
 
 
 def _login_digest(user: str, password: str) -> bytes:

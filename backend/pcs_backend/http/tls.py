@@ -1,4 +1,4 @@
-"""TLS: the server's certificate, the authority of its clients, and the name a client proved.
+"""TLS: the server's certificate, the authority of its clients, and the names a client proved.
 
 TLS 1.2 and later, OpenSSL's own choice of ciphers. With a client authority, a client without a certificate of it does not
 get past the handshake.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections.abc import Container
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from pcs_backend.errors import ConfigError
@@ -73,22 +73,17 @@ class TlsFiles(NamedTuple):
         return tuple(stamps)
 
 
-def peer_name(transport: asyncio.BaseTransport | None, known: Container[str]) -> str:
-    """Return the name in the client's certificate, which the handshake has checked; empty without one.
-
-    Args:
-        transport: The connection.
-        known: Names bound to a tenant; of several names in one certificate such a one is taken before the first.
-    """
+def certificate_names(transport: asyncio.BaseTransport | None) -> Sequence[str]:
+    """Return the names in the client's certificate, which the handshake has checked; none without one."""
     certificate = None if transport is None else transport.get_extra_info("peercert")
     if not certificate:
-        return ""
+        return ()
     names = [value for kind, value in certificate.get("subjectAltName", ()) if kind in {"DNS", "URI"}]
     if not names:  # an old certificate: only a common name
         names = [
             value for parts in certificate.get("subject", ()) for kind, value in parts if kind == "commonName"
         ]
-    return next((name for name in names if name in known), names[0] if names else "")
+    return names
 
 
 def _reason(error: Exception) -> str:

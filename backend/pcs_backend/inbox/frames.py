@@ -91,6 +91,11 @@ def decode_outcome(envelope: bytes, payload: bytes) -> tuple[Outcome, int | None
     return _decode_outcome(payload), _decode_outcome_of(envelope).request
 
 
+def outcome_request(envelope: bytes) -> int | None:
+    """Read of an outcome frame which request it answers."""
+    return _decode_outcome_of(envelope).request
+
+
 def refusal_frame(refusal: Refusal) -> NewFrame:
     """Return the frame that notes a refusal."""
     return NewFrame(FrameKind.REFUSAL, _encode(refusal))

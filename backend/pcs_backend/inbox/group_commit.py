@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 from pcs_backend.errors import InboxUnavailableError
@@ -31,17 +32,25 @@ class _Waiting(NamedTuple):
 class GroupCommit:
     """The only writer of a log. `run` is its task."""
 
-    def __init__(self, wal: Wal, offload: Offload, extra_frames: Callable[[], Sequence[NewFrame]]) -> None:
+    def __init__(
+        self,
+        wal: Wal,
+        offload: Offload,
+        extra_frames: Callable[[], Sequence[NewFrame]],
+        time_sync: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
         """Take the log.
 
         Args:
             wal: Open by the time `run` starts.
             offload: Where write and sync run; one thread is enough and keeps the order.
             extra_frames: Asked before each write for frames that may ride along and that nobody waits for.
+            time_sync: Entered for each write and sync, the wait for the thread included; nothing is timed by default.
         """
         self._wal = wal
         self._offload = offload
         self._extra_frames = extra_frames
+        self._time_sync = time_sync
         self._waiting: list[_Waiting] = []
         self._waiting_bytes = 0
         self._wake = asyncio.Event()
@@ -97,7 +106,8 @@ class GroupCommit:
         own = len(frames)
         frames += self._extra_frames()
         try:
-            positions = await self._offload.run(lambda: self._wal.commit(frames))
+            with self._time_sync():
+                positions = await self._offload.run(lambda: self._wal.commit(frames))
         except WalFailedError as error:
             may_be_written = self._wal.failure is not None  # otherwise the write was cut off again
             for waiting in batch:

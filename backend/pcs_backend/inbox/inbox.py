@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 from pcs_backend.dedup.store import Candidate, Conflict, Key
 from pcs_backend.errors import InboxUnavailableError
@@ -52,12 +53,17 @@ class Inbox:
         finished: Set when `run` has written everything after `stop`.
     """
 
-    def __init__(self, wal: Wal, offload: Offload) -> None:
-        """Take a log that is not yet open, and the thread that writes it."""
+    def __init__(
+        self,
+        wal: Wal,
+        offload: Offload,
+        time_sync: Callable[[], AbstractContextManager[None]] = nullcontext,
+    ) -> None:
+        """Take a log that is not yet open, the thread that writes it, and what times its syncs."""
         self._wal = wal
         self._offload = offload
         self._ledger = Ledger()
-        self._commits = GroupCommit(wal, offload, self._take_settled)
+        self._commits = GroupCommit(wal, offload, self._take_settled, time_sync)
         self._settled: list[int] = []
         self._deferred: deque[int] = deque()
         self._has_deferred = asyncio.Event()
@@ -126,6 +132,11 @@ class Inbox:
     def has_deferred(self) -> bool:
         """Whether requests wait in the backlog."""
         return bool(self._deferred)
+
+    @property
+    def backlog_requests(self) -> int:
+        """Requests that wait in the backlog, those being judged at this moment excluded."""
+        return len(self._deferred)
 
     @property
     def first_sequence(self) -> int:

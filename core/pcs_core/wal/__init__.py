@@ -57,6 +57,7 @@ from pcs_core.wal.files import Files, PosixFiles, name_of
 from pcs_core.wal.frame import Frame, NewFrame
 from pcs_core.wal.ledger import Ledger
 from pcs_core.wal.log import Position, Wal
+from pcs_core.wal.reading import read_newest_first
 from pcs_core.wal.scan import Damage
 from pcs_core.wal.snapshot import read_snapshot, write_snapshot
 
@@ -74,6 +75,7 @@ __all__ = [
     "Wal",
     "check_log",
     "name_of",
+    "read_newest_first",
     "read_snapshot",
     "repair_log",
     "write_snapshot",

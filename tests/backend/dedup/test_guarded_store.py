@@ -11,7 +11,7 @@ from inboxes import Clock, running_inbox, turn
 from pcs_backend.dedup.guarded_store import GuardedStore
 from pcs_backend.dedup.memory_store import MemoryStore
 from pcs_backend.dedup.store import Key, Outcome
-from pcs_backend.errors import StoreUnavailableError
+from pcs_backend.errors import OutcomeUnreadableError, StoreUnavailableError
 
 KEY = Key("default", "a" * 64)
 
@@ -37,6 +37,21 @@ class HangingStore(MemoryStore):
 
 async def sleep_little(_delay_s: float) -> None:
     await asyncio.sleep(0)
+
+
+async def test_store_with_an_outcome_that_cannot_be_read_is_up(tmp_path: Path) -> None:
+    """Taken for down, it would be asked nothing for a moment at each try, and every sender would be answered 503."""
+
+    class Unreadable(MemoryStore):
+        async def get(self, keys: list[Key]) -> list[Outcome | None]:  # type: ignore[override]
+            raise OutcomeUnreadableError("the store holds an outcome that this version cannot read")
+
+    async with running_inbox(tmp_path) as inbox:
+        guarded = GuardedStore(Unreadable(now=Clock(), journal=inbox, records_max=10), sleep_little)
+        await guarded.open()
+        with pytest.raises(OutcomeUnreadableError):
+            await guarded.get([KEY])
+        assert guarded.is_up
 
 
 async def test_store_that_hangs_is_not_up_while_it_is_asked_whether_it_is(tmp_path: Path) -> None:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import random
+import time
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 
@@ -12,7 +14,9 @@ import asyncpg
 import msgspec
 import pytest
 import redis.asyncio
+import uvloop
 
+from faulty_proxy import Faults, FaultyProxy
 from pcs_backend.dedup.memory_store import MemoryStore
 from pcs_backend.dedup.postgres_store import PURGE_MAX, PostgresStore
 from pcs_backend.dedup.redis_store import RedisStore
@@ -34,6 +38,7 @@ from simulation.trace import Trace
 NOW_S = 1_750_000_000.0
 NOW_MS = int(NOW_S) * 1_000
 LIFE_MS = 1_000_000
+RESETS_MAX = 3_000
 SERVER_STORES = [
     pytest.param("redis", marks=[pytest.mark.slow, pytest.mark.xdist_group("redis")]),
     pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.xdist_group("postgres")]),
@@ -616,6 +621,27 @@ async def test_a_value_that_redis_cannot_have_from_us_is_never_replaced(
         with pytest.raises(StoreUnavailableError, match="cannot read"):
             await put(store, outcome(1))
         assert await client.get(key) == value
+
+
+def test_redis_connection_that_is_reset_while_it_is_written_to_is_a_store_that_is_down() -> None:
+    """uvloop, which serves, tells it by a RuntimeError of its own: the task that pings would die of it, and the process.
+
+    One reset in some hundred comes at that moment.
+    """
+
+    async def ping_often(port: int) -> Counter[str]:
+        store = RedisStore(f"127.0.0.1:{port}", now=time.time)
+        said: Counter[str] = Counter()
+        while said["Redis: RuntimeError"] == 0 and said.total() < RESETS_MAX:
+            with pytest.raises(StoreUnavailableError) as error:
+                await store.open()
+            said[str(error.value)] += 1
+        await store.close()
+        return said
+
+    with FaultyProxy("127.0.0.1", 1, Faults(refuse=True)) as proxy:
+        said = uvloop.run(ping_often(proxy.port))
+    assert said.keys() <= {"Redis: ConnectionError", "Redis: RuntimeError"}
 
 
 async def insert(connection: asyncpg.Connection, stored: Outcome) -> None:
