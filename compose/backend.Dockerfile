@@ -12,7 +12,7 @@ COPY core core
 COPY backend backend
 COPY agent agent
 RUN python -m pip --python /opt/pcs/bin/python install --no-cache-dir --disable-pip-version-check \
-    --constraint constraints.txt '.[backend]'
+    --constraint constraints.txt '.[backend,otel]'
 
 FROM ${PYTHON_IMAGE}
 # Neither compilers nor an installer: what runs here is what was built above.

@@ -137,7 +137,7 @@ def template(values: dict[str, Any], *options: str) -> Helm:
 
 
 def manifests(output: str) -> list[Manifest]:
-    return [document for document in yaml.safe_load_all(output) if document is not None]
+    return [document for document in yaml.load_all(output, yaml.CSafeLoader) if document is not None]
 
 
 @functools.cache
