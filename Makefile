@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
+.PHONY: help install demo test crash simulate damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -29,6 +29,11 @@ CUTS ?= 200
 LEVEL ?= power
 crash: install  ## Cut the power of backend, agent and PostgreSQL under load, CUTS times
 	@PYTHONPATH=tests $(BIN)/python -m crash --cuts $(CUTS) --level $(LEVEL) $(if $(SEED),--seed $(SEED))
+
+# SEEDS: how many. SEED: the first; alone, it is run again and every event is printed.
+SEEDS ?= $(if $(SEED),1,2000)
+simulate: install  ## Run both sides in virtual time on a simulated world full of faults, with SEEDS seeds
+	@PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS) $(if $(SEED),--first $(SEED))
 
 certs: install  ## Make a certificate authority and certificates for development, in build/certs (CERTS)
 	@$(BIN)/python compose/certificates.py $(CERTS)

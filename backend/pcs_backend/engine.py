@@ -218,7 +218,7 @@ class Engine:
             self._snapshot_at_sequence = memory.covered_sequence
         await self.inbox.open(self._visit)
         if self._memory is not None:
-            self._memory.check_restored(problem, log_is_complete=self.inbox.starts_at_first)
+            self._memory.check_restored(problem, log_begins_at=self.inbox.first_sequence)
         for worker in files.list_names(os.path.join(self._data_dir, WAL_FOLDER)):
             if worker != OWN_WORKER and WORKER_NAME.fullmatch(worker):
                 await self._adopt(worker)

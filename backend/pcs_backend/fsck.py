@@ -125,8 +125,11 @@ class DataFolder:
             return SnapshotReport(exists=False, problem=problem, is_expendable=False)
         except WalError:
             return SnapshotReport(exists=True, problem="is damaged or cut short", is_expendable=reaches_back)
-        is_newer = needs_snapshot and covered > (own.synced_sequence if own is not None else 0)
-        problem = "is newer than the log beside it" if is_newer else ""
+        problem = ""
+        if needs_snapshot and covered > (own.synced_sequence if own is not None else 0):
+            problem = "is newer than the log beside it"
+        elif needs_snapshot and own is not None and covered < own.first_segment - 1:
+            problem = "is older than the log beside it"
         return SnapshotReport(exists=True, problem=problem, is_expendable=False)
 
     def _repair_snapshot(self, report: SnapshotReport) -> Repair:

@@ -207,6 +207,9 @@ async def test_a_snapshot_nothing_can_replace_is_left_and_said(
         code, found = fsck(backend, *options)
         assert (code, found["snapshot"]["problem"]) == (1, "is damaged or cut short")
     assert contents(backend.data_dir) == before
+    snapshot.write_bytes(whole)
+    code, found = fsck(backend)
+    assert (code, found["snapshot"]["problem"]) == (1, "is older than the log beside it")
     snapshot.unlink()
     code, found = fsck(backend)
     problem = "is missing, and the log no longer reaches back to the first record"

@@ -54,6 +54,10 @@ def logs() -> Seeds:
     yield "flipped", whole[:90] + bytes((whole[90] ^ 1,)) + whole[91:]
     last = pcs_logs.raw_frame(frames[0], 2**64 - 1, SALT)
     yield "last-number", pcs_logs.raw_segment_header(1, SALT) + last
+    yield (
+        "last-number-but-one",
+        whole[:28] + pcs_logs.raw_frame(frames[0], 2**63 - 2, SALT) + b"torn" * 20,
+    )
     yield "last-number-header", pcs_logs.raw_segment_header(2**64 - 1, SALT) + last
     yield (
         "swapped",

@@ -216,23 +216,26 @@ class MemoryStore:
         self._load(frames)
         return None
 
-    def check_restored(self, snapshot_problem: str | None, *, log_is_complete: bool) -> None:
+    def check_restored(self, snapshot_problem: str | None, *, log_begins_at: int) -> None:
         """Check, after the log was replayed, that nothing of the past is missing.
 
         Args:
             snapshot_problem: What `restore_snapshot` returned.
-            log_is_complete: Whether the log still has its first frame; then it alone has rebuilt everything.
+            log_begins_at: Lowest number the log may still hold. From 1 on it alone has rebuilt everything; from a higher
+                one on, the snapshot must have what is below.
 
         Raises:
             DataError: Something is. Starting as if empty would count duplicates as new.
         """
-        if snapshot_problem is not None and not log_is_complete:
+        if snapshot_problem is not None and log_begins_at > 1:
             raise DataError(
                 f"the memory store's snapshot {snapshot_problem}, and the log no longer reaches back to the first "
                 f"record; {_HOW_TO_GO_ON}"
             )
         if self.covered_sequence > self._journal.synced_sequence:
             raise DataError(f"the memory store's snapshot is newer than the log beside it; {_HOW_TO_GO_ON}")
+        if snapshot_problem is None and self.covered_sequence < log_begins_at - 1:
+            raise DataError(f"the memory store's snapshot is older than the log beside it; {_HOW_TO_GO_ON}")
 
     def replay(self, sequence: int, frame: Frame) -> None:
         """Apply a frame of the log that is newer than the snapshot. Safe to call with any frame, in order."""

@@ -139,9 +139,9 @@ class Inbox:
         return len(self._deferred)
 
     @property
-    def starts_at_first(self) -> bool:
-        """Whether nothing was ever removed from the log."""
-        return self._wal.first_segment == 1
+    def first_sequence(self) -> int:
+        """The lowest number the log may still hold; 1 as long as nothing was removed from it."""
+        return self._wal.first_segment
 
     async def append(self, requests: Sequence[Request]) -> list[Received]:
         """Put requests on disk (contract §4 step 3).

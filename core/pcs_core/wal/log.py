@@ -18,6 +18,7 @@ from pcs_core.wal.frame import (
     SALT_BYTES,
     SEAL_KIND,
     SEGMENT_HEADER_BYTES,
+    SEQUENCE_MAX,
     Frame,
     NewFrame,
     chain_crc,
@@ -31,6 +32,9 @@ from pcs_core.wal.scan import Damage, SegmentScan, segment_name
 
 SEGMENT_BYTES = 64 * 1024 * 1024
 """A segment that would grow past this is sealed and a new one begun; a larger batch still goes into one segment."""
+
+
+_USED_UP = "the log has no numbers left: only damage that looks like a good frame uses them up"
 
 
 class Position(NamedTuple):
@@ -246,6 +250,9 @@ class Wal:
     def _append(self, frames: Sequence[NewFrame]) -> list[Position]:
         if self._failure is not None:
             raise WalFailedError(self._failure)
+        if self._next_sequence + len(frames) > SEQUENCE_MAX:  # one is left for the seal of a rotation
+            self._failure = _USED_UP
+            raise WalFailedError(self._failure)
         if self._is_between:
             self._begin_next()
         first = self._next_sequence
@@ -308,6 +315,8 @@ class Wal:
 
     def _make_segment(self) -> None:
         """Make a segment that is not on disk yet, and holds nothing that counts."""
+        if self._next_sequence > SEQUENCE_MAX:
+            raise WalFailedError(_USED_UP)
         handle = self._files.open_append(self._folder.path_of(self._next_sequence))
         try:
             self._files.truncate(handle, 0)  # a leftover of the same name holds no frame

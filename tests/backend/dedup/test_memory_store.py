@@ -74,7 +74,7 @@ async def opened(
         problem = store.restore_snapshot(files, path)
         for sequence, frame in early:
             store.replay(sequence, frame)
-        store.check_restored(problem, log_is_complete=inbox.starts_at_first)
+        store.check_restored(problem, log_begins_at=inbox.first_sequence)
         yield Opened(store, inbox, files, path)
 
 
@@ -194,6 +194,26 @@ class TestRestart:
         with pytest.raises(DataError, match="newer than the log"):
             async with opened(tmp_path, clock):
                 pass
+
+    async def test_snapshot_older_than_the_log_is_refused(self, tmp_path: Path, clock: Clock) -> None:
+        """L5: a snapshot put back from an older backup lacks what was removed from the log since."""
+        snapshot = tmp_path / "outcomes.snap"
+        async with opened(tmp_path, clock, segment_bytes=400) as first:
+            await first.put(outcome(0))
+            await first.save()
+            older = snapshot.read_bytes()
+            for number in range(1, 6):
+                await first.put(outcome(number))
+            await first.save()
+            assert await first.inbox.retire(NOW_S + 1, first.store.covered_sequence) >= 4
+        newest = snapshot.read_bytes()
+        snapshot.write_bytes(older)
+        with pytest.raises(DataError, match="older than the log"):
+            async with opened(tmp_path, clock, segment_bytes=400):
+                pass
+        snapshot.write_bytes(newest)
+        async with opened(tmp_path, clock, segment_bytes=400) as second:
+            assert None not in await second.store.get(keys(*range(6)))
 
     @pytest.mark.parametrize(
         "damage",

@@ -1,9 +1,10 @@
-"""One test class over all dedup stores; then what only the stores that are servers can be asked."""
+"""One test class over all dedup stores, the simulation's too; then what only the stores that are servers can be asked."""
 
 from __future__ import annotations
 
 import asyncio
 import hashlib
+import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
@@ -31,6 +32,8 @@ from pcs_backend.dedup.store import (
 )
 from pcs_backend.errors import ConfigError, StoreUnavailableError
 from servers import Server
+from simulation.store import StoreClient, StoreServer
+from simulation.trace import Trace
 
 NOW_S = 1_750_000_000.0
 NOW_MS = int(NOW_S) * 1_000
@@ -86,6 +89,7 @@ class Stores:
         self._where = where
         self._server = server
         self._stack = stack
+        self._simulated = StoreServer(random.Random(1), Trace(self.clock))
 
     @property
     def server(self) -> Server:
@@ -98,6 +102,8 @@ class Stores:
                 return RedisStore(self._where, self.clock, **options)
             case "postgres":
                 return PostgresStore(self._where, self.clock, **options)
+            case "simulated":
+                return StoreClient(self._simulated, self.clock)
             case _:
                 return MemoryStore(now=self.clock, journal=ListJournal(), records_max=10_000)
 
@@ -171,7 +177,7 @@ async def put(store: DedupStore, *outcomes: Outcome) -> list[Placed]:
     return await store.put_first([Candidate(each, number) for number, each in enumerate(outcomes)])
 
 
-@pytest.mark.parametrize("stores", ["memory", *SERVER_STORES], indirect=True)
+@pytest.mark.parametrize("stores", ["memory", "simulated", *SERVER_STORES], indirect=True)
 class TestEveryStore:
     async def test_what_is_put_is_got_back_whole(self, store: DedupStore):
         """L6: no store is a stub."""

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from pcs_core.errors import WalError, WalFailedError, WalLockedError
 from pcs_core.wal import NewFrame, Position, PosixFiles, Wal
-from pcs_core.wal.frame import FRAME_BYTES_MAX
+from pcs_core.wal.frame import FRAME_BYTES_MAX, SEQUENCE_MAX
 from pcs_logs import SALT, frame_of, opened, raw_frame, raw_segment_header, segments, write
 
 HOSTILE = [
@@ -287,3 +287,20 @@ def test_another_process_is_locked_out_and_the_lock_dies_with_its_owner(tmp_path
             assert result.returncode == 1
             assert b"WalLockedError: the folder is locked by another process" in result.stderr
             assert log.wal.failure is None
+
+
+@pytest.mark.parametrize("left", [0, 1, 2, 3])
+def test_a_log_whose_numbers_are_used_up_takes_nothing_that_it_could_not_read_again(
+    tmp_path: Path, left: int
+) -> None:
+    last = SEQUENCE_MAX - left
+    first = tmp_path / "00000000000000000001.wal"
+    first.write_bytes(raw_segment_header(1, SALT) + raw_frame(frame_of(0), last, SALT))
+    with opened(tmp_path) as log:
+        taken = [log.wal.commit([frame_of(1)])[0].sequence for _ in range(last + 1, SEQUENCE_MAX)]
+        with pytest.raises(WalFailedError, match="no numbers left"):
+            log.wal.commit([frame_of(1)])
+    assert taken == list(range(last + 1, SEQUENCE_MAX))
+    with opened(tmp_path) as log:
+        assert log.sequences == [last, *taken]
+        assert (log.wal.damages, log.wal.torn_bytes) == ([], 0)
