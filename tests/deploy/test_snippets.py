@@ -99,7 +99,7 @@ def test_readme_runs_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name in ("pcs-agent", "pcs-backend"):
         (tmp_path / ".venv" / "bin" / name).symlink_to(command(name))
     (tmp_path / "events.csv").write_text(ROWS)
-    serve, deliver, look, queue = readme_blocks()
+    serve, deliver, look, queue, watch = readme_blocks()
     export, served = serve.strip().splitlines()
     assert served.startswith(".venv/bin/pcs-backend serve ")
     signing = shell(f"{export}\nprintf '%s %s' $PCS_SIGN_ALG $PCS_HMAC_KEY", tmp_path).stdout.split()
@@ -116,6 +116,11 @@ def test_readme_runs_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert shell(deliver, tmp_path, **variables).stdout.count("accepted") == 2
         assert "ok" in shell(look, tmp_path, **variables).stdout
         shell(queue.splitlines()[0], tmp_path, **variables)
+        top, tap, records = watch.splitlines()
+        # The two that show what goes on until they are told to end, are.
+        assert "store" in shell(f"{top} --once", tmp_path, **variables).stdout
+        shell(f"{tap} --seconds 0.2", tmp_path, **variables)
+        assert shell(records, tmp_path, **variables).stdout.count("accepted") == 2
         assert backend.stop() == 0
 
 
