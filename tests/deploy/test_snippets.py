@@ -94,7 +94,7 @@ def test_environment_starts_the_service(
 
 
 def test_readme_runs_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The blocks of "Run it yourself" in order, in one folder; not what takes an id, or runs until it is stopped."""
+    """The blocks of "Run it yourself" in order, in one folder; not what takes an id."""
     (tmp_path / ".venv" / "bin").mkdir(parents=True)
     for name in ("pcs-agent", "pcs-backend"):
         (tmp_path / ".venv" / "bin" / name).symlink_to(command(name))
@@ -116,7 +116,10 @@ def test_readme_runs_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         assert shell(deliver, tmp_path, **variables).stdout.count("accepted") == 2
         assert "ok" in shell(look, tmp_path, **variables).stdout
         shell(queue.splitlines()[0], tmp_path, **variables)
-        (records,) = (line for line in watch.splitlines() if " records " in line)
+        top, tap, records = watch.splitlines()
+        # The two that show what goes on until they are told to end, are.
+        assert "store" in shell(f"{top} --once", tmp_path, **variables).stdout
+        shell(f"{tap} --seconds 0.2", tmp_path, **variables)
         assert shell(records, tmp_path, **variables).stdout.count("accepted") == 2
         assert backend.stop() == 0
 
