@@ -65,6 +65,11 @@ class Server:
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
+    @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
     def start(self) -> None:
         """Start with the data of the last run; returns when the server answers. Does nothing if it runs."""
         if self.running:

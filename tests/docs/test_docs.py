@@ -202,7 +202,7 @@ def test_alerts_table_has_every_alert_with_severity_and_runbook() -> None:
     }
     documented = table("docs/observability.md", "Alerts", "alert")
     found = {
-        alert: [severity, f"docs/runbooks/{runbook}.md"]
+        alert: [severity, *(f"docs/{path}" for path in re.findall(r"\]\(([^)]+)\)", runbook))]
         for alert, (severity, runbook, _) in documented.items()
     }
     assert found == expected

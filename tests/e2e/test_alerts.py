@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import pytest
 import yaml
 
-from alert_faults import BUSY_S, Fault, every_fault
+from alert_faults import BUSY_S, Fault, every_fault, prefer
 from processes import Client
 from prometheus_server import PrometheusServer
 
@@ -176,6 +176,8 @@ async def test_every_alert_fires_for_its_fault_names_its_runbook_and_clears(
         await asyncio.gather(*(asyncio.to_thread(fault.start) for fault in faults))
         jobs = {fault.job: [fault.backend.url] for fault in faults}
         prometheus = stack.enter_context(PrometheusServer(jobs, rules=[rules], interval_s=INTERVAL_S))
+        prefer(prometheus.pid)
+        prometheus.wait_for("up == 1", count=len(faults))
         async with contextlib.AsyncExitStack() as clients:
             running = [
                 asyncio.create_task(fault.run(await clients.enter_async_context(Client(fault.backend, 8))))
