@@ -22,10 +22,11 @@ from inboxes import Clock
 from pcs_agent.outbox import Outbox, State, Verdict
 from pcs_backend.app import real_ports
 from pcs_backend.config import load_config
-from pcs_backend.engine import Engine, offline
+from pcs_backend.engine import OWN_WORKER, WAL_FOLDER, Engine, offline
 from pcs_backend.errors import BackendError
 from pcs_backend.exchange import Envelope, Reply, Request
 from pcs_backend.fsck import owned
+from pcs_backend.inbox.archive import Wanted, read_arrivals
 from pcs_backend.inbox.frames import request_frame
 from pcs_core.errors import WalError
 from pcs_core.record import Record, decode_record
@@ -47,6 +48,7 @@ OLD_SNAPSHOT = "old snapshot stands; tried again at the next housekeeping"
 STAYS = "segment stays; tried again at the next housekeeping"
 EXIT_1 = "exit code 1 with the reason; the next run succeeds"
 NAMED = "named as damage, since it cannot be read"
+READ_ANYWAY = "everything is read all the same"
 NOT_KEPT = "says that the damaged bytes are not kept; the next run succeeds"
 AGENT_GOES_ON = "command fails with the reason; the next one succeeds"
 AGENT_STOPPED = "command fails with the reason; the outbox takes nothing until it is opened again"
@@ -456,6 +458,7 @@ class Check(BackendScenario):
     """`fsck` over damage of every kind."""
 
     repairs = False
+    succeeds = NAMED
 
     def __init__(self, situation: Situation, path: Path, faults: DiskFaults) -> None:
         super().__init__(path, faults)
@@ -473,7 +476,7 @@ class Check(BackendScenario):
             said = str(error)
         behaviour = EXIT_1
         if not said:
-            behaviour = NAMED if all(done) else NOT_KEPT
+            behaviour = self.succeeds if all(done) else NOT_KEPT
         assert not said or self.says_why(said)
         seen = list(self.faults.seen)
         self.faults.heal()
@@ -493,6 +496,18 @@ class Check(BackendScenario):
                 assert ("cannot be read" in unread) is bool(self.failed)
                 return []
             return [repair.done for repair in data.repair(report)]
+
+
+class Look(Check):
+    """`records`, beside whoever serves."""
+
+    succeeds = READ_ANYWAY
+
+    def act(self) -> list[bool]:
+        """Read everything."""
+        folder = self.path / WAL_FOLDER / OWN_WORKER
+        assert list(read_arrivals(str(folder), OWN_WORKER, PosixFiles(), Wanted())) != []
+        return []
 
 
 class Repair(Check):
@@ -685,6 +700,7 @@ SCENARIOS: dict[str, Entry] = {
     "snapshot": Entry("the snapshot is written", Snapshot),
     "retention": Entry("retention", Retention),
     "retention again": Entry("retention", partial(Retention, half_done=True)),
+    "records": Entry("records", partial(Look, with_bad_snapshot)),
     "fsck": Entry("fsck", partial(Check, badly_damaged)),
     "fsck, snapshot": Entry("fsck", partial(Check, with_bad_snapshot)),
     "fsck --repair": Entry("fsck --repair", partial(Repair, badly_damaged)),

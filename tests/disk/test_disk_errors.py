@@ -31,6 +31,7 @@ from disk_scenarios import (
     NOT_KEPT,
     NOT_NEEDED,
     OLD_SNAPSHOT,
+    READ_ANYWAY,
     SCENARIOS,
     START_REFUSED,
     STAYS,
@@ -75,6 +76,12 @@ _FSCK = {
 }
 
 EXPECTED: dict[str, dict[str, str]] = {
+    "records": {
+        "folder.LogFolder.segments list_names": EXIT_1,
+        "folder.LogFolder._read_anchor read": READ_ANYWAY,
+        "folder.LogFolder._read_start read_range": EXIT_1,
+        "reading.read_newest_first read": EXIT_1,
+    },
     "start": {
         "engine.Engine.claim make_folder": START_REFUSED,
         "engine.Engine.claim lock": START_REFUSED,

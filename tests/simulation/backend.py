@@ -22,6 +22,7 @@ from pcs_core.ports import WallClock
 from simulation.logs import Logs
 from simulation.machine import Machine, Process
 from simulation.model import Model
+from simulation.onlooker import Onlooker, read_beside
 from simulation.records import KEY, OTHER_KEY
 from simulation.scenario import DAY_S, Scenario
 from simulation.store import StoreClient, StoreServer
@@ -77,6 +78,8 @@ class BackendOperator:
         self._dice = dice
         self._stop = asyncio.Event()
         self._client: CountingClient | None = None
+        self._onlooker = Onlooker()
+        self._lives = 0
         self.over = False
         self.fsck = ""
         self.backup = self.damaged = b""
@@ -120,12 +123,19 @@ class BackendOperator:
         stored = self.stored if self._client is None else self._client.firsts
         exact = not self.machine.process.killed and not self.machine.process.had_trouble
         self._model.check_counters(self.machine.name, counted, stored, exact=exact)
+        if self._onlooker.firsts > counted:
+            self._model.violate("doubled: shown", self._onlooker.firsts, "first outcomes, counted", counted)
 
     async def _run_once(self) -> None:
         process = self.machine.start("serve")
         self._stop = asyncio.Event()
         self._client, self.stored = None, 0
         self.service = Service(self._config(), self._ports(process))
+        self._onlooker = Onlooker()
+        self._lives += 1
+        if self._lives % 2:
+            self.service._engine.tap.listeners += (self._onlooker,)
+        process.spawn(read_beside(process, LOG_PATH, self._model), "records")
         main = process.spawn(self.service.run(self._stop, lambda url: None), "service")
         main.add_done_callback(lambda task: process.end())
         watch = asyncio.create_task(self._watch(process))

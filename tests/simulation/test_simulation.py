@@ -34,7 +34,7 @@ KINDS = {
 }
 
 
-@pytest.fixture(name="measured", scope="module")
+@pytest.fixture(name="measured", scope="session")
 def _measured() -> tuple[list[Result], list[Covered]]:
     return measure(range(MEASURED_SEEDS))
 
