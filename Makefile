@@ -22,7 +22,7 @@ demo: install  ## Run agent and backend on sample streams and print what they fo
 	@$(BIN)/python docs/demo/demo.py
 
 test: install  ## Run every test, against real Redis and PostgreSQL servers
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup
+	@$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # CUTS: how many. LEVEL: power (needs root) or kill. SEED: of an earlier run, for the same order of places.
 CUTS ?= 200
@@ -65,13 +65,13 @@ fuzz: install  ## Fuzz the parsers that meet bytes of strangers or of a damaged 
 
 # The tests of tests/deploy, slow ones included; the real Helm and others are fetched into build/tools once.
 deploy-check: install  ## Check chart, Compose files, images, rules and dashboards by the real tools, without a cluster
-	@$(BIN)/python -m pytest -n 2 --dist loadgroup tests/deploy
+	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/deploy
 
 secrets: install  ## Look for keys and passwords in the history, as `check` does
 	@$(BIN)/gitleaks git --no-banner --redact --log-level warn .
 
 check-fast: lint  ## Lint, types and the tests that start no server
-	@$(BIN)/python -m pytest -q -n 2 --dist loadgroup -m 'not slow'
+	@$(BIN)/python -m pytest -q -n 2 --dist loadfile -m 'not slow'
 
 check: lint secrets test  ## What CI runs: check-fast, secrets and all of test
 

@@ -16,7 +16,7 @@ import pytest
 from crash.image import why_unavailable
 from processes import clean_environment
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("crash")]
+pytestmark = [pytest.mark.slow]
 
 POWER_CUTS = 25
 KILLS = 10

@@ -39,7 +39,7 @@ from processes import Backend, clean_environment
 from servers import Server, _free_port
 from tools import tool
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("caddy")]
+pytestmark = [pytest.mark.slow]
 
 WAIT_S = 30.0
 SECRET = "the secret of {}, long enough"

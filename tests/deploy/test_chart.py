@@ -32,7 +32,7 @@ from deploy.custom_schemas import SCHEMAS
 from deploy.policies import backend_complaints, pod_complaints, release_complaints
 from pcs_backend import __version__
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chart")]
+pytestmark = [pytest.mark.slow]
 
 KUBERNETES_VERSIONS = ("1.29", "1.37")
 """The oldest that Chart.yaml allows, and the newest whose schemas there are."""

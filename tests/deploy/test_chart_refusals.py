@@ -8,7 +8,7 @@ import pytest
 
 from deploy.charts import SHARED, TLS, template
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chart")]
+pytestmark = [pytest.mark.slow]
 
 REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
     "memory store, two replicas": (

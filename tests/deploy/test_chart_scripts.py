@@ -35,7 +35,7 @@ from processes import HMAC_KEY, Backend, Client, clean_environment, run
 from servers import RedisServer
 from tools import tool
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chart-scripts")]
+pytestmark = [pytest.mark.slow]
 
 Secrets = dict[str, dict[str, str]]
 SCRIPT_TIMEOUT_S = 60.0

@@ -15,7 +15,7 @@ from deploy.charts import CASES, CHART, ROOT, SHARED, Manifest, materialise, of_
 from pcs_backend.config import ALLOWED, Settings, load_config
 from processes import run
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chart-settings")]
+pytestmark = [pytest.mark.slow]
 
 Secrets = dict[str, dict[str, str]]
 UNSIGNED = "PCS_SIGN_ALG is none: any record is believed to be from whom it says"

@@ -10,7 +10,7 @@ import pytest
 from deploy.charts import CASES, CHART, SHARED, Manifest, helm, manifests, of_kind, only, rendered, template
 from pcs_backend import __version__
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("chart")]
+pytestmark = [pytest.mark.slow]
 
 
 def environment_of(case: str) -> dict[str, str]:

@@ -20,7 +20,7 @@ import pytest
 import pcs_records
 from processes import Backend, Client
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slow-clients")]
+pytestmark = [pytest.mark.slow]
 
 CLIENTS = 10_000
 GROWTH_BYTES_MAX = 256 * 1024 * 1024

@@ -16,7 +16,7 @@ from simulation.mutants import MUTANTS, catch
 from simulation.summary import Summary, describe_failure
 from simulation.world import Result, run_seed
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("simulation")]
+pytestmark = [pytest.mark.slow]
 
 KINDS = {
     *("power cut", "kill", "stop", "night", "power cut after a failed sync", "kill after a failed sync"),

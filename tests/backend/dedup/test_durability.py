@@ -45,7 +45,6 @@ async def warnings_of(store: DedupStore) -> list[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("redis")
 class TestRedis:
     @pytest.mark.parametrize(
         ("options", "warnings"),
@@ -116,7 +115,6 @@ class TestRedis:
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("postgres")
 class TestPostgres:
     async def test_a_setting_of_the_database_that_loses_outcomes_is_named(
         self, postgres_server: PostgresServer, postgres_dsn: str

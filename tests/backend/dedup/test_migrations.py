@@ -40,7 +40,6 @@ def test_migrations_are_numbered_from_one_without_gaps():
 
 
 @pytest.mark.slow
-@pytest.mark.xdist_group("postgres")
 class TestApplying:
     async def test_four_replicas_that_start_at_once_migrate_a_fresh_database_once(self, postgres_dsn: str):
         replicas = [PostgresStore(postgres_dsn, clock) for _ in range(4)]

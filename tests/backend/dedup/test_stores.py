@@ -40,8 +40,8 @@ NOW_MS = int(NOW_S) * 1_000
 LIFE_MS = 1_000_000
 RESETS_MAX = 3_000
 SERVER_STORES = [
-    pytest.param("redis", marks=[pytest.mark.slow, pytest.mark.xdist_group("redis")]),
-    pytest.param("postgres", marks=[pytest.mark.slow, pytest.mark.xdist_group("postgres")]),
+    pytest.param("redis", marks=[pytest.mark.slow]),
+    pytest.param("postgres", marks=[pytest.mark.slow]),
 ]
 
 
