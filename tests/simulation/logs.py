@@ -102,11 +102,12 @@ class Logs:
     ) -> None:
         """Damage was looked for: each segment that was damaged and is still there, or is missing, must be named."""
         reported = {damage.segment for damage in damages}
-        # Which segment is the oldest, the anchor tells; which follows another, the seal of that one.
+        # Which segment is the oldest, the anchor tells; which follows another, the seal of that one. After one that is
+        # named as missing, nothing tells how many more are.
         missing = {
             name
             for name in log.missing
-            if max((each for each in segments if each < name), default=ANCHOR) not in reported
+            if max((each for each in {*segments, *reported} if each < name), default=ANCHOR) not in reported
         }
         for name in sorted(log.to_report & set(segments) | missing):
             self.damages_found += 1
