@@ -254,6 +254,12 @@ def empty_folder() -> Iterator[Path]:
 # --- signatures of requests -------------------------------------------------------------------------------------------
 
 
+def named_bytes(content_digest: str) -> list[bytes]:
+    """Return what stands between colons in a Content-Digest, decoded; base64 spells some bytes in several ways."""
+    texts = re.findall(r":([A-Za-z0-9+/]*)=*:", content_digest)
+    return [base64.b64decode(f"{text}==") for text in texts if len(text) % 4 != 1]
+
+
 def run_signature(data: bytes) -> None:
     """A request: method, authority, path, three headers, a line each; an empty line; the body."""
     head, _, body = data.partition(b"\n\n")
@@ -264,8 +270,8 @@ def run_signature(data: bytes) -> None:
     true = f"sha-256=:{base64.b64encode(hashlib.sha256(body).digest()).decode()}:"
     if digest_matches(headers.get(CONTENT_DIGEST, ""), body):
         digests = (hashlib.sha256(body).digest(), hashlib.sha512(body).digest())
-        known = [base64.b64encode(digest).decode().rstrip("=") for digest in digests]
-        ensure(any(each in headers[CONTENT_DIGEST] for each in known), "a false digest matches")
+        named = named_bytes(headers[CONTENT_DIGEST])
+        ensure(any(digest in named for digest in digests), "a false digest matches")
     check_message(message, headers)
     check_message(message, headers | {CONTENT_DIGEST: true})
     check_message(message, truly_signed(message, headers | {CONTENT_DIGEST: true}))
@@ -328,7 +334,12 @@ def run_keys(data: bytes) -> None:
     Keyring(file.entries)
     for entry in file.entries:
         ensure(entry.not_before_s < entry.not_after_s, "a key that never counts is taken")
-        ensure(CANARY not in repr(entry), "a key prints")
+        shown = (
+            entry.key_id,
+            entry.tenant,
+            *entry.shards,
+        )  # an operator who writes a secret there has told it
+        ensure(CANARY not in repr(entry) or any(CANARY in each for each in shown), "a key prints")
         entry.refusal(RECEIVED_S, "plant-7/line-1")
     for limits in file.limits.values():
         ensure(0 <= limits.rate <= 1_000_000 and limits.daily >= 0, "a limit out of bounds is taken")
