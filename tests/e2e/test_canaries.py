@@ -1,4 +1,4 @@
-"""Privacy (Must show 8): nothing of a request and no secret reaches a log, a metric, an answer or an exception.
+"""Privacy: nothing of a request and no secret reaches a log, a metric, an answer or an exception.
 
 Strings and numbers that occur nowhere else are planted wherever a client or an operator can put something; then all
 that the service said is searched for them. The search itself is tested on leaks planted on purpose.

@@ -1,4 +1,4 @@
-"""The corpus of each fuzz target, some seconds of each, and that what goes wrong is noticed (trust issue, Must show 4)."""
+"""The corpus of each fuzz target, some seconds of each, and that what goes wrong is noticed."""
 
 from __future__ import annotations
 
