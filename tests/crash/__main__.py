@@ -165,7 +165,11 @@ def main() -> int:
         os.execvp(
             shell[0], [*shell, sys.executable, "-m", "crash", *sys.argv[1:], f"--seed={arguments.seed}"]
         )
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (
+        signal.SIGTERM,
+        signal.SIGINT,
+    ):  # SIGINT is ignored where this was started in the background
+        signal.signal(number, signal.default_int_handler)
     report: list[CutRecord] = []
     tally = Tally()
     problem = ""
