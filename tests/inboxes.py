@@ -21,6 +21,7 @@ from pcs_backend.pipeline import Pipeline
 from pcs_backend.recovery import Settler
 from pcs_backend.trust.limits import TenantLimiter
 from pcs_backend.trust.policy import Trust
+from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.keyring import Keyring, entry_of_secret
 from pcs_core.params import Params
 from pcs_core.ports import Sleep
@@ -31,6 +32,7 @@ NOW_S = 1_750_000_000.0
 WAIT_S = 10.0
 SALT = b"8 octets"
 KEY = b"a key of the tests below HTTP"
+RECORD_BYTES_MAX = 262_144
 DEDUP_TTL_S = 1_000.0
 
 
@@ -208,12 +210,14 @@ def build_pipeline(
         store=store,
         trust=lambda: Trust(keyring=Keyring([entry_of_secret(KEY)])),
         limiter=TenantLimiter(dict, clock, clock),
+        token_bucket=TokenBucket(0, clock),
         params=Params(),
         metrics=metrics,
         tap=Tap(),
         now=clock,
         monotonic=clock,
         dedup_ttl_s=DEDUP_TTL_S,
+        record_bytes_max=RECORD_BYTES_MAX,
         inbox_is_own=inbox_is_own,
     )
 

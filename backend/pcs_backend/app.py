@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING
 import structlog
 from aiohttp import web
 
+from pcs_backend.batch import BATCH_PATH
 from pcs_backend.config import ALLOWED, Config
 from pcs_backend.engine import Engine, Ports, run_unless, run_until, server_store
 from pcs_backend.errors import BackendError, ConfigError, StoreUnavailableError
+from pcs_backend.exchange import JSON_TYPE, NDJSON_TYPE
 from pcs_backend.http.admin import SOCKET_NAME, AdminRoutes
 from pcs_backend.http.body import BodyReader
 from pcs_backend.http.intake import Intake
@@ -30,10 +32,9 @@ from pcs_backend.http.listener import Listener
 from pcs_backend.http.openapi import build_openapi
 from pcs_backend.http.peers import Peers
 from pcs_backend.http.protocol import ProblemServer
-from pcs_backend.http.routes import Effects, Routes
+from pcs_backend.http.routes import SUBMIT_PATH, Effects, Routes
 from pcs_backend.offload import ThreadOffload
 from pcs_backend.trace_context import RequestIds
-from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.errors import WalError
 from pcs_core.wal import PosixFiles
 
@@ -165,8 +166,17 @@ class Service:
                 tap=engine.tap,
                 request_ids=RequestIds(self._ports.random_bytes),
             ),
-            body_reader=BodyReader(size_bytes_max=settings.max_body_bytes, timeout_s=settings.body_timeout_s),
-            token_bucket=TokenBucket(settings.token_rate, self._ports.monotonic),
+            body_readers={
+                SUBMIT_PATH: BodyReader(
+                    size_bytes_max=settings.max_body_bytes, timeout_s=settings.body_timeout_s
+                ),
+                BATCH_PATH: BodyReader(
+                    size_bytes_max=min(settings.max_batch_bytes, settings.bodies_max_bytes),
+                    timeout_s=settings.body_timeout_s,
+                    types=(NDJSON_TYPE, JSON_TYPE),
+                ),
+            },
+            token_bucket=engine.token_bucket,
             openapi=build_openapi(
                 size_bytes_max=settings.max_body_bytes, metrics_need_login=login is not None
             ),

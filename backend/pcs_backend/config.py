@@ -63,7 +63,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         pcs_params_file: TOML file of parameters.
         dedup_ttl_days: Lifetime of an outcome.
         wal_retention_days: Age from which settled requests may leave the WAL.
-        max_body_bytes: Largest request body.
+        max_body_bytes: Largest record.
+        max_batch_bytes: Largest body of a batch, as sent and inflated.
         body_timeout_s: Longest time a body may take.
         bodies_max_bytes: Bytes of large bodies that may be held at once.
         connections_max: Connections that may be open at once.
@@ -102,6 +103,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     dedup_ttl_days: _Days = 14.0
     wal_retention_days: _Days = 14.0
     max_body_bytes: Annotated[int, Meta(ge=1_024, le=16_777_216)] = 262_144
+    max_batch_bytes: Annotated[int, Meta(ge=1_024, le=33_554_432)] = 16_777_216
     body_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     bodies_max_bytes: Annotated[int, Meta(ge=1_024, le=2**40)] = 128 * 1024 * 1024
     connections_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 16_384
@@ -145,6 +147,7 @@ ALLOWED = {
     "DEDUP_TTL_DAYS": _DAYS_RULE,
     "WAL_RETENTION_DAYS": _DAYS_RULE,
     "MAX_BODY_BYTES": "an integer from 1024 to 16777216",
+    "MAX_BATCH_BYTES": "an integer from 1024 to 33554432",
     "BODY_TIMEOUT_S": "a number of seconds above 0, up to 600",
     "BODIES_MAX_BYTES": "an integer from 1024, not below MAX_BODY_BYTES",
     "CONNECTIONS_MAX": "an integer from 1 to 1000000",

@@ -33,6 +33,7 @@ from pcs_backend.offload import OwnedOffload
 from pcs_backend.pipeline import Pipeline
 from pcs_backend.recovery import Settler
 from pcs_backend.trust.limits import TenantLimiter
+from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.errors import WalError
 from pcs_core.ports import MonotonicClock, RandomBytes, Sleep, WallClock
 from pcs_core.wal import Files, Frame, Wal, name_of
@@ -106,6 +107,7 @@ class Engine:
     Attributes:
         metrics: Counters.
         tap: Where verdicts are shown.
+        token_bucket: What all may send together.
         inbox: This worker's inbox.
         store: The dedup store.
         pipeline: Over this worker's inbox.
@@ -130,6 +132,7 @@ class Engine:
         self._force_replay = force_replay
         self._data_dir = os.path.abspath(config.settings.data_dir)
         self._snapshot_path = os.path.join(self._data_dir, SNAPSHOT)
+        self.token_bucket = TokenBucket(config.settings.token_rate, ports.monotonic)
         self._limiter = TenantLimiter(lambda: config.trust.current.limits, ports.now, ports.monotonic)
         self._offloads: list[OwnedOffload] = []
         self._lock: int | None = None
@@ -344,12 +347,14 @@ class Engine:
             store=self.store if self._spans is None else self._spans.store(self.store),
             trust=self._config.trust.get,
             limiter=self._limiter,
+            token_bucket=self.token_bucket,
             params=self._config.params,
             metrics=self.metrics,
             tap=self.tap,
             now=self._ports.now,
             monotonic=self._ports.monotonic,
             dedup_ttl_s=self._config.dedup_ttl_s,
+            record_bytes_max=self._config.settings.max_body_bytes,
             inbox_is_own=inbox is self.inbox,
         )
 

@@ -11,6 +11,7 @@ import msgspec
 from pcs_core.keyring import DEFAULT_TENANT
 
 JSON_TYPE = "application/json"
+NDJSON_TYPE = "application/x-ndjson"
 PROBLEM_TYPE = "application/problem+json"
 
 
@@ -41,7 +42,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Request(NamedTuple):
-    """One submitted record, not yet parsed."""
+    """One request, not yet parsed: a record, or a batch of them."""
 
     envelope: Envelope
     body: bytes

@@ -1,24 +1,24 @@
 """READ FIRST: what becomes of a submitted record, in order (contract §4).
 
-HTTP has done steps 1 and 2 — path, size, rate — before a request comes here. Then, for a sequence of requests:
+HTTP has done steps 1 and 2 — path, size, rate — before a request comes here. A request is one record, or a batch of them
+in one frame and one answer. What comes while others are being appended waits for its turn, and goes on together:
 
-    submit   3   append    the raw request is appended to the inbox WAL and synced
-    judge    4–6 examine   request signature, decode, signature, tenant's limits, identity; refused ones are noted
-                           in the WAL
-             7   look up   a known record gets its first outcome, byte for byte
+    submit   3   append    the raw requests are appended to the inbox WAL and synced
+    judge        take apart  the signature of a whole request, its records, and step 2 for batches
+             4–6 examine   decode, signature, tenant's limits, identity
              8   verify    pure checks: accepted or escalated
-             9   place     the store keeps the outcome unless another was first
+             7,9 place     in one call the store keeps each outcome unless another was first, which is the answer then
              10  count     first outcomes that this process stored
-             11  reply
+                 close     refused requests are noted in the WAL, and synced; settled ones without waiting
+             11  compose   the replies
 
 What a crash leaves, and what recovery does, after
 
     append   a request without outcome: it is judged at the next start; its client got no answer and comes again.
-    examine  the same; or a refusal in the WAL: it is not judged again.
-    look up  the same as append: asking the store again finds the same first outcome.
-    place    an outcome in the store: whoever asks again gets it, byte for byte. If the WAL does not note the request
-             as settled, the next start asks the store and finds it known.
+    place    outcomes in the store: whoever asks again gets them, byte for byte. If the WAL does not note the request as
+             settled, the next start puts its records to the store again and finds them known.
     count    counters restart at 0 with the process; the stored outcomes are the truth.
+    close    a request that is not judged again.
 
 A store that is down leaves the request open: 503, and it is judged when the store is back. Nothing here knows HTTP,
 and nothing changes an outcome once it is placed.
@@ -27,39 +27,67 @@ and nothing changes an outcome once it is placed.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
 
 import msgspec
 import orjson
 import structlog
 
+from pcs_backend.batch import TooLargeError, inflated, is_batch, join_replies, split_records
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Key, Outcome, Placed
 from pcs_backend.effects.logs import LogBudget
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.effects.tap import Tap, sighting
 from pcs_backend.errors import OutcomeUnreadableError, UnavailableError, place_of
 from pcs_backend.exchange import Received, Reply, Request
+from pcs_backend.gathering import Gathering
 from pcs_backend.inbox.frames import Refusal
 from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.problems import Problem, malformed_reply, rate_limited_reply, unavailable_reply
 from pcs_backend.trace_context import trace_id_of
 from pcs_backend.trust.limits import TenantLimiter
 from pcs_backend.trust.policy import Author, Trust
+from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.canonical import canonical_payload
 from pcs_core.errors import BadSignatureError, IdentityError, MalformedError
+from pcs_core.keyring import KeyEntry
 from pcs_core.params import Params
 from pcs_core.ports import MonotonicClock, WallClock
 from pcs_core.record import Record, check_identity, decode_record, sent_at_s
 from pcs_core.verify import Verdict, verify
 
+JUDGED_TOGETHER_MAX = 1_024
+"""Records that are judged in one go, unless one request has more."""
+
+_NEIGHBOUR = "a record of the same batch cannot be judged now, so nothing in the batch is refused yet"
+
 _log = structlog.get_logger(__name__)
 
 
-class _Examined(NamedTuple):
-    """A request whose record is well-formed, signed and its own."""
+class _Entry(NamedTuple):
+    """One record of a request.
+
+    Attributes:
+        received: The request.
+        body: The record's bytes.
+        position: Which of the request's records it is, from 0.
+        is_alone: Whether the request holds this record alone.
+        signed_by: The key that signed the request as a whole, if one did.
+    """
 
     received: Received
+    body: bytes
+    position: int
+    is_alone: bool
+    signed_by: KeyEntry | None
+
+
+class _Examined(NamedTuple):
+    """An entry whose record is well-formed, signed and its own."""
+
+    entry: _Entry
     record: Record
     author: Author
     fingerprint: str
@@ -70,9 +98,9 @@ class _Examined(NamedTuple):
 
 
 class _Refused(NamedTuple):
-    """A request refused for good; `record` and `reason` are for whoever listens."""
+    """An entry refused for good; `record` and `reason` are for whoever listens."""
 
-    received: Received
+    entry: _Entry
     problem: Problem
     reply: Reply
     record: Record | None = None
@@ -80,14 +108,54 @@ class _Refused(NamedTuple):
 
 
 class _Answered(NamedTuple):
-    """An examined request and the outcome it is answered with."""
+    """An examined entry and the outcome it is answered with."""
 
     examined: _Examined
     placed: Placed
 
     @property
+    def entry(self) -> _Entry:
+        return self.examined.entry
+
+    @property
     def conflicts(self) -> bool:
         return self.placed.winner.fingerprint != self.examined.fingerprint
+
+    @property
+    def reply(self) -> Reply:
+        headers = {}
+        if not self.placed.first:
+            headers["Idempotent-Replayed"] = "true"
+        if self.conflicts:
+            headers["PCS-Conflict"] = "true"
+        return Reply(self.placed.winner.status, self.placed.winner.body, headers=headers)
+
+
+class _Undecided(NamedTuple):
+    """An entry that cannot be judged now."""
+
+    entry: _Entry
+    detail: str
+
+    @property
+    def reply(self) -> Reply:
+        return unavailable_reply(self.detail)
+
+
+_Decided = _Refused | _Answered
+_Result = _Decided | _Undecided
+
+
+class Answer(NamedTuple):
+    """What a request is answered with.
+
+    Attributes:
+        reply: To the request.
+        records: To each record of it, in order; the reply itself if it holds one or was refused as a whole.
+    """
+
+    reply: Reply
+    records: Sequence[Reply]
 
 
 class Pipeline:
@@ -100,12 +168,14 @@ class Pipeline:
         store: DedupStore,
         trust: Callable[[], Trust],
         limiter: TenantLimiter,
+        token_bucket: TokenBucket,
         params: Params,
         metrics: Metrics,
         tap: Tap,
         now: WallClock,
         monotonic: MonotonicClock,
         dedup_ttl_s: float,
+        record_bytes_max: int,
         inbox_is_own: bool = True,
     ) -> None:
         """Wire the stages.
@@ -115,18 +185,21 @@ class Pipeline:
             store: Where outcomes lie.
             trust: What is trusted now.
             limiter: What tenants may send.
+            token_bucket: What all may send together. Step 2 for batches, whose number of records is not known before.
             params: The parameters valid now.
             metrics: Counters.
             tap: Shown what becomes of requests while somebody listens.
             now: Stamps outcomes.
             monotonic: Times submits.
             dedup_ttl_s: How long an outcome is remembered.
+            record_bytes_max: Largest record of a batch.
             inbox_is_own: Whether the inbox is this worker's; the store may keep outcomes in that one only.
         """
         self._inbox = inbox
         self._store = store
         self._trust = trust
         self._limiter = limiter
+        self._token_bucket = token_bucket
         self._log_budget = LogBudget(now)
         self._params = params
         self._metrics = metrics
@@ -134,128 +207,179 @@ class Pipeline:
         self._now = now
         self._monotonic = monotonic
         self._dedup_ttl_s = dedup_ttl_s
+        self._record_bytes_max = record_bytes_max
+        self._gathering = Gathering(self._append, self._answer, lambda request: len(request.body))
         self._inbox_is_own = inbox_is_own
 
     async def submit(self, requests: Sequence[Request]) -> list[Reply]:
-        """Take requests in and answer them, in order. Never raises for what a request holds."""
+        """Take requests in and answer them, in order. Never raises for what a request holds.
+
+        What comes while others are being appended waits, and is appended and judged together.
+        """
         began_s = self._monotonic()
         try:
-            received = await self._inbox.append(requests)  # 3
+            answers = await self._gathering.run(requests)
         except UnavailableError as error:
-            return self._put_off(requests, str(error), backlog=False)
-        replies = await self.judge(received, submitted=True)
+            answers = self._put_off(requests, str(error), backlog=False)
         taken_s = self._monotonic() - began_s
-        for reply in replies:
-            if not reply.problem:
-                self._metrics.verify_seconds.observe(taken_s)
-        return replies
+        outcomes = sum(1 for answer in answers for reply in answer.records if not reply.problem)
+        self._metrics.observe_verify(taken_s, outcomes)
+        return [answer.reply for answer in answers]
 
-    async def judge(self, received: Sequence[Received], *, submitted: bool = False) -> list[Reply]:
+    async def _append(self, requests: Sequence[Request]) -> list[Received] | UnavailableError:
+        try:
+            return await self._inbox.append(requests)  # 3
+        except UnavailableError as error:
+            return error
+
+    async def _answer(
+        self, requests: Sequence[Request], received: list[Received] | UnavailableError
+    ) -> list[Answer]:
+        if isinstance(received, UnavailableError):
+            return self._put_off(requests, str(received), backlog=False)
+        return await self.judge(received, submitted=True)
+
+    async def judge(self, received: Sequence[Received], *, submitted: bool = False) -> list[Answer]:
         """Answer requests that are on disk, in order. One that cannot be judged now is deferred and answered 503.
 
         Args:
             received: The requests.
             submitted: Whether a client waits for them: limits apply, and replays are counted.
         """
+        whole: list[_Refused] = []
+        parts: list[list[_Entry]] = []
+        for each in received:
+            taken_apart = self._take_apart(each, submitted=submitted)
+            if isinstance(taken_apart, _Refused):
+                whole.append(taken_apart)
+            elif parts and len(parts[-1]) + len(taken_apart) <= JUDGED_TOGETHER_MAX:
+                parts[-1] += taken_apart
+            else:
+                parts.append(taken_apart)
+        results: list[_Result] = list(whole)
+        for part in parts:
+            results += await self._decide(part, submitted=submitted)
+        by_request: dict[int, list[_Result]] = {each.sequence: [] for each in received}
+        for result in results:
+            by_request[result.entry.received.sequence].append(result)
+        await self._close(by_request)
+        answers = [self._compose(each, by_request[each.sequence], submitted=submitted) for each in received]
+        if self._tap.listeners:
+            self._show(by_request.values(), backlog=not submitted)
+        return answers
+
+    def _take_apart(self, received: Received, *, submitted: bool) -> list[_Entry] | _Refused:
+        """Check a request's own signature, and cut it into records."""
+        request = received.request
+        is_alone = not is_batch(request)
+        whole = _Entry(received, request.body, 0, is_alone=True, signed_by=None)
         try:
-            return await self._judge(received, submitted=submitted)
+            signed_by = self._trust().check_request(request)
+            if is_alone:
+                return [whole._replace(signed_by=signed_by)]
+            records = split_records(inflated(request), request.envelope.content_type)
+        except MalformedError as error:
+            return _Refused(whole, Problem.MALFORMED, malformed_reply(error))
+        except TooLargeError as error:
+            return _Refused(whole, Problem.TOO_LARGE, Problem.TOO_LARGE.reply(str(error)))
+        except BadSignatureError as error:
+            return self._refuse_signature(whole, error)
+        if submitted:
+            self._metrics.ingest.inc(len(records) - 1)  # one was counted when the request came
+            if wait_s := self._token_bucket.take(len(records)):  # 2
+                return _Refused(whole, Problem.RATE_LIMITED, rate_limited_reply(wait_s))
+        return [
+            _Entry(received, record, position, is_alone=False, signed_by=signed_by)
+            for position, record in enumerate(records)
+        ]
+
+    async def _decide(self, entries: Sequence[_Entry], *, submitted: bool) -> Sequence[_Result]:
+        """Steps 4 to 10 for some records, in order. What cannot be judged now is undecided."""
+        try:
+            return await self._judge(entries, submitted=submitted)
         except OutcomeUnreadableError as error:
-            if len(received) > 1:
-                return await self._judge_apart(received, submitted=submitted)
             detail = str(error)
         except UnavailableError as error:
-            detail = str(error)
+            return [_Undecided(entry, str(error)) for entry in entries]
         except Exception as error:  # noqa: BLE001 - a defect must not lose a request that is on disk
             # Neither message nor arguments of an unforeseen exception are known to be free of payload.
             _log.error(
                 "judging failed",
                 error=type(error).__name__,
                 place=place_of(error),
-                request_ids=[each.request.envelope.request_id for each in received],
+                request_ids=sorted({each.received.request.envelope.request_id for each in entries}),
             )
-            if len(received) > 1:
-                return await self._judge_apart(received, submitted=submitted)
             detail = "the request is kept and will be judged later"
-        self._inbox.defer([each.sequence for each in received])
-        return self._put_off([each.request for each in received], detail, backlog=not submitted)
+        if len(entries) == 1:
+            return [_Undecided(entries[0], detail)]
+        # One by one: so the one that did it does not keep the others from their outcome.
+        return [result for each in entries for result in await self._decide([each], submitted=submitted)]
 
-    async def _judge_apart(self, received: Sequence[Received], *, submitted: bool) -> list[Reply]:
-        """Judge one by one, where one of them did it: so it does not keep the others from their outcome."""
-        return [reply for each in received for reply in await self.judge([each], submitted=submitted)]
-
-    async def _judge(self, received: Sequence[Received], *, submitted: bool) -> list[Reply]:
-        stages = [self._examine(each, limited=submitted) for each in received]  # 4, 5, 6
-        refused = [each for each in stages if isinstance(each, _Refused)]
+    async def _judge(self, entries: Sequence[_Entry], *, submitted: bool) -> list[_Decided]:
+        stages = [self._examine(entry, limited=submitted) for entry in entries]  # 4, 5, 6
         examined = [each for each in stages if isinstance(each, _Examined)]
+        answered = iter(await self._place(examined) if examined else [])  # 7, 8, 9
+        decided = [each if isinstance(each, _Refused) else next(answered) for each in stages]
+        await self._note_conflicts([each for each in decided if isinstance(each, _Answered)])
+        return decided
 
-        answered = await self._place(examined) if examined else []  # 7, 8, 9
-        if refused:
-            await self._inbox.refuse([Refusal(each.received.sequence, each.problem.code) for each in refused])
-        await self._note_conflicts(answered)
-        self._inbox.settle([each.examined.received.sequence for each in answered])
-        if submitted:
-            for each in answered:
-                if not each.placed.first:
-                    self._metrics.count_replay(each.examined.author.tenant)
-
-        if self._tap.listeners:
-            self._show(refused, answered, backlog=not submitted)
-
-        replies = {each.received.sequence: each.reply for each in refused}  # 11
-        replies |= {each.examined.received.sequence: _outcome_reply(each) for each in answered}
-        return [replies[each.sequence] for each in received]
-
-    def _examine(self, received: Received, *, limited: bool) -> _Examined | _Refused:
-        """Steps 4, 5 and 6, with the request's own signature before them and the tenant's limits after 5."""
+    def _examine(self, entry: _Entry, *, limited: bool) -> _Examined | _Refused:
+        """Steps 4, 5 and 6, with the tenant's limits after 5."""
         trust = self._trust()
-        request = received.request
+        request = entry.received.request
         record = None
+        if len(entry.body) > self._record_bytes_max:
+            reply = Problem.TOO_LARGE.reply(
+                f"record: found more than is allowed; allowed: up to {self._record_bytes_max} bytes"
+            )
+            return _Refused(entry, Problem.TOO_LARGE, reply)
         try:
-            signed_by = trust.check_request(request)
-            record = decode_record(request.body)  # 4
-            author = trust.check_record(record, request, signed_by)  # 5
+            record = decode_record(entry.body)  # 4
+            author = trust.check_record(record, request, entry.signed_by)  # 5
             if limited and (wait_s := self._limiter.take(author.tenant)):
                 self._metrics.count_limited(author.tenant)
-                return _Refused(received, Problem.RATE_LIMITED, rate_limited_reply(wait_s), record)
+                return _Refused(entry, Problem.RATE_LIMITED, rate_limited_reply(wait_s), record)
             check_identity(record)  # 6
         except MalformedError as error:
-            return _Refused(received, Problem.MALFORMED, malformed_reply(error))
+            return _Refused(entry, Problem.MALFORMED, malformed_reply(error))
         except BadSignatureError as error:
-            self._metrics.signature_refused.labels(error.reason).inc()
-            if self._log_budget.take():
-                _log.info(
-                    "signature refused",
-                    reason=error.reason,
-                    request_id=request.envelope.request_id,
-                    trace_id=trace_id_of(request.envelope.traceparent),
-                )
-            field = str(error).partition(":")[0]
-            reply = Problem.BAD_SIGNATURE.reply(str(error), field=field)
-            return _Refused(received, Problem.BAD_SIGNATURE, reply, record, error.reason)
+            return self._refuse_signature(entry, error, record)
         except IdentityError as error:
             reply = Problem.IDENTITY_MISMATCH.reply(str(error), field="$.pcs_id")
-            return _Refused(received, Problem.IDENTITY_MISMATCH, reply, record)
+            return _Refused(entry, Problem.IDENTITY_MISMATCH, reply, record)
         self._metrics.sent_at_skew.observe(request.envelope.received_at_ms / 1_000 - sent_at_s(record))
-        return _Examined(received, record, author, _fingerprint(record))
+        return _Examined(entry, record, author, _fingerprint(record))
+
+    def _refuse_signature(
+        self, entry: _Entry, error: BadSignatureError, record: Record | None = None
+    ) -> _Refused:
+        envelope = entry.received.request.envelope
+        self._metrics.signature_refused.labels(error.reason).inc()
+        if self._log_budget.take():
+            _log.info(
+                "signature refused",
+                reason=error.reason,
+                request_id=envelope.request_id,
+                trace_id=trace_id_of(envelope.traceparent),
+            )
+        field = str(error).partition(":")[0]
+        reply = Problem.BAD_SIGNATURE.reply(str(error), field=field)
+        return _Refused(entry, Problem.BAD_SIGNATURE, reply, record, error.reason)
 
     async def _place(self, examined: Sequence[_Examined]) -> list[_Answered]:
-        """Steps 7 to 10: the known get their first outcome, the others compete to be first."""
-        known = await self._store.get([each.key for each in examined])  # 7
-        unknown = [each for each, outcome in zip(examined, known, strict=True) if outcome is None]
-        judged = [(each, verify(each.record, self._params)) for each in unknown]  # 8
-        candidates = [self._candidate(each, verdict) for each, verdict in judged]
-        placed = iter(await self._store.put_first(candidates) if candidates else [])  # 9
-        answered = [
-            _Answered(each, next(placed) if outcome is None else Placed(outcome, first=False))
-            for each, outcome in zip(examined, known, strict=True)
-        ]
-        reasons = {each.received.sequence: verdict.reasons for each, verdict in judged}
-        for each in answered:  # 10
+        """Steps 7 to 10 in one round trip: each wants to be first, and the known get their first outcome.
+
+        A record that is known is verified in vain, which costs less than asking for it before; its verdict counts for
+        nothing.
+        """
+        judged = [verify(each.record, self._params) for each in examined]  # 8
+        candidates = [self._candidate(each, verdict) for each, verdict in zip(examined, judged, strict=True)]
+        placed = await self._store.put_first(candidates)  # 7, 9
+        answered = [_Answered(each, one) for each, one in zip(examined, placed, strict=True)]
+        for each, verdict in zip(answered, judged, strict=True):  # 10
             if each.placed.first:
                 self._metrics.count_first(
-                    each.examined.author.tenant,
-                    each.placed.winner.status,
-                    reasons[each.examined.received.sequence],
+                    each.examined.author.tenant, each.placed.winner.status, verdict.reasons
                 )
         return answered
 
@@ -272,7 +396,53 @@ class Pipeline:
             stored_at_ms=now_ms,
             expires_at_ms=now_ms + int(self._dedup_ttl_s * 1_000),
         )
-        return Candidate(outcome, examined.received.sequence if self._inbox_is_own else None)
+        closes = self._inbox_is_own and examined.entry.is_alone
+        return Candidate(outcome, examined.entry.received.sequence if closes else None)
+
+    async def _close(self, by_request: Mapping[int, list[_Result]]) -> None:
+        """Note in the WAL what is decided, and put off what is not.
+
+        Of a batch with a record that is undecided nothing is noted, and none of its records is refused: recovery judges
+        all of it again, and must not find otherwise what was answered for good.
+        """
+        refusals = []
+        for sequence, results in by_request.items():
+            if any(isinstance(each, _Undecided) for each in results):
+                self._inbox.defer([sequence])
+                results[:] = [
+                    _Undecided(each.entry, _NEIGHBOUR) if isinstance(each, _Refused) else each
+                    for each in results
+                ]
+            elif refused := [each for each in results if isinstance(each, _Refused)]:
+                refusals.append(_refusal(sequence, refused))
+            else:
+                self._inbox.settle([sequence])
+        if not refusals:
+            return
+        try:
+            await self._inbox.refuse(refusals)
+        except UnavailableError as error:
+            for refusal in refusals:
+                self._inbox.defer([refusal.request])
+                results = by_request[refusal.request]
+                results[:] = [_Undecided(each.entry, str(error)) for each in results]
+
+    def _compose(self, received: Received, results: Sequence[_Result], *, submitted: bool) -> Answer:
+        """Step 11."""
+        if submitted:
+            for each in results:
+                if isinstance(each, _Answered) and not each.placed.first:
+                    self._metrics.count_replay(each.examined.author.tenant)
+        replies = [each.reply for each in results]
+        if results[0].entry.is_alone:
+            return Answer(replies[0], replies)
+        if all(isinstance(each, _Undecided) for each in results):
+            return Answer(replies[0], replies)
+        if submitted:
+            for reply in replies:
+                if reply.problem:
+                    self._metrics.refused.labels(reply.problem).inc()
+        return Answer(join_replies(replies, received.request.envelope.content_type), replies)
 
     async def _note_conflicts(self, answered: Sequence[_Answered]) -> None:
         now_ms = int(self._now() * 1_000)
@@ -290,45 +460,48 @@ class Pipeline:
             await self._store.note_conflicts(conflicts)
             self._metrics.conflicts.inc(len(conflicts))
 
-    def _put_off(self, requests: Sequence[Request], detail: str, *, backlog: bool) -> list[Reply]:
+    def _put_off(self, requests: Sequence[Request], detail: str, *, backlog: bool) -> list[Answer]:
         """Answer 503, and show it."""
         reply = unavailable_reply(detail)
         if self._tap.listeners:
             at_ms = int(self._now() * 1_000)
             for request in requests:
                 self._tap.show(sighting(request, at_ms, reply.status, problem=reply.problem, backlog=backlog))
-        return [reply] * len(requests)
+        return [Answer(reply, [reply])] * len(requests)
 
-    def _show(self, refused: Sequence[_Refused], answered: Sequence[_Answered], *, backlog: bool) -> None:
-        """Show what became of a batch to whoever listens."""
+    def _show(self, results: Iterable[Sequence[_Result]], *, backlog: bool) -> None:
+        """Show what became of records to whoever listens."""
         at_ms = int(self._now() * 1_000)
-        for each in refused:
-            self._tap.show(
-                sighting(
-                    each.received.request,
-                    at_ms,
-                    each.reply.status,
-                    record=each.record,
-                    reasons=(each.reason,) if each.reason else (),
-                    problem=each.problem.code,
-                    backlog=backlog,
-                )
-            )
-        for one in answered:
-            outcome = one.placed.winner
-            self._tap.show(
-                sighting(
-                    one.examined.received.request,
-                    at_ms,
-                    outcome.status,
-                    record=one.examined.record,
-                    tenant=outcome.tenant,
-                    reasons=tuple(orjson.loads(outcome.body)["reasons"]),
-                    replayed=not one.placed.first,
-                    conflict=one.conflicts,
-                    backlog=backlog,
-                )
-            )
+        for each in itertools.chain.from_iterable(results):
+            request = each.entry.received.request
+            match each:
+                case _Refused():
+                    seen = sighting(
+                        request,
+                        at_ms,
+                        each.reply.status,
+                        record=each.record,
+                        reasons=(each.reason,) if each.reason else (),
+                        problem=each.problem.code,
+                        backlog=backlog,
+                    )
+                case _Undecided():
+                    reply = each.reply
+                    seen = sighting(request, at_ms, reply.status, problem=reply.problem, backlog=backlog)
+                case _Answered():
+                    outcome = each.placed.winner
+                    seen = sighting(
+                        request,
+                        at_ms,
+                        outcome.status,
+                        record=each.examined.record,
+                        tenant=outcome.tenant,
+                        reasons=tuple(orjson.loads(outcome.body)["reasons"]),
+                        replayed=not each.placed.first,
+                        conflict=each.conflicts,
+                        backlog=backlog,
+                    )
+            self._tap.show(seen)
 
 
 def is_replay(reply: Reply) -> bool:
@@ -348,13 +521,10 @@ def _outcome_body(record: Record, verdict: Verdict) -> bytes:
     )
 
 
-def _outcome_reply(answered: _Answered) -> Reply:
-    headers = {}
-    if not answered.placed.first:
-        headers["Idempotent-Replayed"] = "true"
-    if answered.conflicts:
-        headers["PCS-Conflict"] = "true"
-    return Reply(answered.placed.winner.status, answered.placed.winner.body, headers=headers)
+def _refusal(sequence: int, refused: Sequence[_Refused]) -> Refusal:
+    if refused[0].entry.is_alone:
+        return Refusal(sequence, refused[0].problem.code)
+    return Refusal(sequence, "", {each.entry.position: each.problem.code for each in refused})
 
 
 def _fingerprint(record: Record) -> str:

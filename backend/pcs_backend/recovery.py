@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 from collections.abc import Sequence
 
@@ -72,12 +73,13 @@ class Settler:
         """Wait for deferred requests and judge up to `BATCH_REQUESTS_MAX`.
 
         Returns:
-            How many were `accepted`, `escalated`, `replayed`, `refused` or `deferred` again. Those too old are counted
+            How many records were `accepted`, `escalated`, `replayed`, `refused` or `deferred` again. Those too old are counted
             in `too_old` alone.
         """
         received = self._young_enough(await self._inbox.take_deferred(BATCH_REQUESTS_MAX))
         results: Counter[str] = Counter()
-        for reply in await self._pipeline.judge(received) if received else []:
+        answers = await self._pipeline.judge(received) if received else []
+        for reply in itertools.chain.from_iterable(answer.records for answer in answers):
             if reply.status == 503:
                 results["deferred"] += 1
             elif reply.problem:

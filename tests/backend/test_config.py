@@ -119,6 +119,7 @@ class TestOneVariable:
             "DEDUP_TTL_DAYS": 14.0,
             "WAL_RETENTION_DAYS": 14.0,
             "MAX_BODY_BYTES": 262_144,
+            "MAX_BATCH_BYTES": 16_777_216,
             "BODY_TIMEOUT_S": 10.0,
             "BODIES_MAX_BYTES": 134_217_728,
             "CONNECTIONS_MAX": 16_384,

@@ -27,7 +27,7 @@ from inboxes import (
     statuses,
     turn,
 )
-from pcs_backend.dedup.store import Key, Outcome
+from pcs_backend.dedup.store import Candidate, Key, Placed
 from pcs_backend.errors import StoreUnavailableError
 from pcs_backend.exchange import Reply
 from pcs_core.signing import HmacKey
@@ -169,11 +169,10 @@ class TestDurability:
 
 
 class TestStoreDown:
-    @pytest.mark.parametrize("method", ["get", "put_first"])
-    async def test_503_and_the_request_is_kept_and_judged_later(self, tmp_path: Path, method: str) -> None:
+    async def test_503_and_the_request_is_kept_and_judged_later(self, tmp_path: Path) -> None:
         """L15: fail closed."""
         async with running_rig(tmp_path) as rig:
-            rig.store.moods[method] = StoreUnavailableError("the store is down")
+            rig.store.moods["put_first"] = StoreUnavailableError("the store is down")
             replies = await rig.submit(signed(epoch=1), signed(epoch=2))
             assert statuses(replies) == [503, 503]
             assert {reply.headers["Retry-After"] for reply in replies} == {"1"}
@@ -186,7 +185,7 @@ class TestStoreDown:
 
     async def test_what_is_refused_needs_no_store(self, tmp_path: Path) -> None:
         async with running_rig(tmp_path) as rig:
-            rig.store.moods["get"] = StoreUnavailableError("the store is down")
+            rig.store.moods["put_first"] = StoreUnavailableError("the store is down")
             assert statuses(await rig.submit(b"not JSON")) == [400]
             assert rig.inbox.has_deferred is False
 
@@ -216,7 +215,7 @@ class TestDefects:
         self, tmp_path: Path, debug_logs: io.StringIO
     ) -> None:
         async with running_rig(tmp_path) as rig:
-            rig.store.moods["get"] = RuntimeError(f"{CANARY} of a record")
+            rig.store.moods["put_first"] = RuntimeError(f"{CANARY} of a record")
             (reply,) = await rig.submit(signed(shard_id=CANARY))
             assert (reply.status, reply.problem) == (503, "unavailable")
             assert CANARY.encode() not in reply.body
@@ -232,14 +231,14 @@ class TestDefects:
         """Judged together again and again, a batch would never get past the one that breaks it."""
         broken = Key("default", pcs_records.document(epoch=2)["pcs_id"])
         async with running_rig(tmp_path) as rig:
-            get = rig.store.get
+            put_first = rig.store.put_first
 
-            async def get_unless_broken(keys: list[Key]) -> list[Outcome | None]:
-                if broken in keys:
+            async def put_unless_broken(candidates: list[Candidate]) -> list[Placed]:
+                if broken in [candidate.outcome.key for candidate in candidates]:
                     raise ZeroDivisionError
-                return await get(keys)
+                return await put_first(candidates)
 
-            rig.store.get = get_unless_broken
+            rig.store.put_first = put_unless_broken
             replies = await rig.submit(signed(epoch=1), signed(epoch=2), b"not JSON", signed(epoch=3))
             assert statuses(replies) == [200, 503, 400, 200]
             assert rig.inbox.open_requests == 1

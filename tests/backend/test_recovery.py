@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pcs_records
 from inboxes import DEDUP_TTL_S, NOW_S, Rig, request, running_inbox, running_rig, signed, turn
-from pcs_backend.dedup.store import Key
+from pcs_backend.dedup.store import Candidate, Key, Placed
 from pcs_backend.errors import OutcomeUnreadableError, StoreUnavailableError
 from pcs_backend.recovery import BATCH_REQUESTS_MAX, RETRY_FIRST_S, RETRY_MAX_S
 
@@ -107,7 +107,7 @@ class TestAge:
 class TestOutage:
     async def test_deferred_requests_are_tried_again_with_growing_waits(self, tmp_path: Path) -> None:
         async with running_rig(tmp_path) as rig:
-            rig.store.moods["get"] = DOWN
+            rig.store.moods["put_first"] = DOWN
             await rig.submit(signed(epoch=1), signed(epoch=2))
             sleep = Sleeps(rig, heal_after=7)
             settling = asyncio.create_task(rig.settler(sleep=sleep).run())
@@ -130,14 +130,14 @@ class TestOutage:
         unreadable = Key("default", pcs_records.document(epoch=0)["pcs_id"])
         await leave_behind(tmp_path, *(signed(epoch=epoch) for epoch in range(5)))
         async with running_rig(tmp_path) as rig:
-            get = rig.store.get
+            put_first = rig.store.put_first
 
-            async def get_unless_unreadable(keys: list[Key]) -> list:
-                if unreadable in keys:
+            async def put_unless_unreadable(candidates: list[Candidate]) -> list[Placed]:
+                if unreadable in [candidate.outcome.key for candidate in candidates]:
                     raise OutcomeUnreadableError("the store holds an outcome that this version cannot read")
-                return await get(keys)
+                return await put_first(candidates)
 
-            rig.store.get = get_unless_unreadable
+            rig.store.put_first = put_unless_unreadable
             assert await rig.settler().settle_batch() == {"accepted": 4, "deferred": 1}
             assert (rig.inbox.open_requests, rig.inbox.backlog_requests) == (1, 1)
 
@@ -145,13 +145,13 @@ class TestOutage:
         broken = Key("default", pcs_records.document(epoch=0)["pcs_id"])
         await leave_behind(tmp_path, *(signed(epoch=epoch) for epoch in range(5)))
         async with running_rig(tmp_path) as rig:
-            get = rig.store.get
+            put_first = rig.store.put_first
 
-            async def get_unless_broken(keys: list[Key]) -> list:
-                if broken in keys:
+            async def put_unless_broken(candidates: list[Candidate]) -> list[Placed]:
+                if broken in [candidate.outcome.key for candidate in candidates]:
                     raise ZeroDivisionError
-                return await get(keys)
+                return await put_first(candidates)
 
-            rig.store.get = get_unless_broken
+            rig.store.put_first = put_unless_broken
             assert await rig.settler().settle_batch() == {"accepted": 4, "deferred": 1}
             assert (rig.inbox.open_requests, rig.inbox.has_deferred) == (1, True)

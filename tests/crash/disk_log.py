@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from pcs_agent.outbox.entry import ACK_KIND, ENTRY_KIND
-from pcs_backend.inbox.frames import FrameKind, decode_outcome
+from pcs_backend.inbox.frames import FrameKind, decode_outcomes
 from pcs_core.wal import Frame
 from pcs_core.wal.frame import decode_segment_header
 from pcs_core.wal.scan import SegmentScan
@@ -47,9 +47,9 @@ def read_inbox(folder: Path) -> InboxOnDisk:
     for frame in _frames(folder / "wal" / "0"):
         if frame.kind == FrameKind.REQUEST:
             found.requests[json.loads(frame.payload)["pcs_id"]] = frame.payload
-        elif frame.kind == FrameKind.OUTCOME:
-            pcs_id = decode_outcome(frame.envelope, frame.payload)[0].pcs_id
-            found.outcomes[pcs_id] = found.outcomes.get(pcs_id, 0) + 1
+        elif frame.kind == FrameKind.OUTCOMES:
+            for outcome in decode_outcomes(frame):
+                found.outcomes[outcome.pcs_id] = found.outcomes.get(outcome.pcs_id, 0) + 1
     return found
 
 

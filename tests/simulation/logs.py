@@ -10,7 +10,7 @@ from typing import NamedTuple
 import msgspec
 
 from pcs_backend.dedup.store import Outcome
-from pcs_backend.inbox.frames import FrameKind, decode_ack, decode_outcome, decode_refusal
+from pcs_backend.inbox.frames import FrameKind, decode_ack, decode_outcomes, decode_refusal
 from pcs_core.wal import Damage, Frame, NewFrame, Position
 from pcs_core.wal.folder import ANCHOR
 from pcs_core.wal.scan import segment_name
@@ -176,7 +176,7 @@ class Logs:
         ]
         frames = [log.frames.pop(sequence).frame for sequence in hit]
         if log.is_inbox:
-            self._model.excuse([pcs_id for frame in frames if (pcs_id := _pcs_id_of(log, frame))])
+            self._model.excuse([pcs_id for frame in frames for pcs_id in _pcs_ids_of(log, frame)])
         return frames
 
     def _keep(self, machine: Machine, log: Log, kept: Kept, *, returned: bool) -> None:
@@ -187,29 +187,32 @@ class Logs:
             return
         if kept.frame.kind == FrameKind.REFUSAL:
             log.refused.add(decode_refusal(kept.frame.envelope).request)
-        elif kept.frame.kind == FrameKind.OUTCOME and sequence not in log.stored:
+        elif kept.frame.kind == FrameKind.OUTCOMES and sequence not in log.stored:
             log.stored.add(sequence)
-            self.stored(machine, decode_outcome(kept.frame.envelope, kept.frame.payload)[0], returned)
+            for outcome in decode_outcomes(_framed(kept.frame, sequence)):
+                self.stored(machine, outcome, returned)
 
 
 def _new(frame: Frame) -> NewFrame:
     return NewFrame(frame.kind, frame.envelope, frame.payload)
 
 
-def _pcs_id_of(log: Log, frame: NewFrame) -> str:
-    """Return whose record a frame of an inbox speaks of, where losing it changes what was promised."""
+def _framed(frame: NewFrame, sequence: int) -> Frame:
+    return Frame(frame.kind, sequence, frame.envelope, frame.payload)
+
+
+def _pcs_ids_of(log: Log, frame: NewFrame) -> list[str]:
+    """Return whose records a frame of an inbox speaks of, where losing it changes what was promised."""
     match frame.kind:
-        case FrameKind.REQUEST:
-            return ""  # what was answered stands in the store
-        case FrameKind.OUTCOME:
-            return decode_outcome(frame.envelope, frame.payload)[0].pcs_id
+        case FrameKind.OUTCOMES:
+            return [outcome.pcs_id for outcome in decode_outcomes(_framed(frame, 0))]
         case FrameKind.ACK:
-            return decode_ack(frame.envelope).pcs_id
+            return [decode_ack(frame.envelope).pcs_id]
         case FrameKind.REFUSAL:
             request = log.frames.get(decode_refusal(frame.envelope).request)
-            return "" if request is None else pcs_id_of(request.frame.payload)
+            return [] if request is None else [pcs_id_of(request.frame.payload)]
         case _:
-            return ""
+            return []  # a request: what was answered stands in the store
 
 
 def outbox_seq_of(frame: NewFrame) -> int:

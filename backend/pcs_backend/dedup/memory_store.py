@@ -23,8 +23,8 @@ from pcs_backend.inbox.frames import (
     conflict_frame,
     decode_ack,
     decode_conflict,
-    decode_outcome,
-    outcome_frame,
+    decode_outcomes,
+    outcomes_frame,
 )
 from pcs_core.errors import WalError
 from pcs_core.ports import Offload, RandomBytes, WallClock
@@ -32,6 +32,8 @@ from pcs_core.wal import Files, Frame, NewFrame, read_snapshot, write_snapshot
 
 PURGE_MAX = 10_000
 """Expired outcomes one purge removes at most."""
+
+SNAPSHOT_OUTCOMES_PER_FRAME = 256
 
 _SNAPSHOT_META_KIND = 64
 _SNAPSHOT_ACKED_KIND = 65
@@ -242,11 +244,11 @@ class MemoryStore:
         if sequence <= self.covered_sequence:
             return
         match frame.kind:
-            case FrameKind.OUTCOME:
-                outcome, _ = decode_outcome(frame.envelope, frame.payload)
-                known = self._outcomes.get(outcome.key)
-                if known is None or known.expires_at_ms <= outcome.stored_at_ms:
-                    self._keep(outcome)
+            case FrameKind.OUTCOME | FrameKind.OUTCOMES:
+                for outcome in decode_outcomes(frame):
+                    known = self._outcomes.get(outcome.key)
+                    if known is None or known.expires_at_ms <= outcome.stored_at_ms:
+                        self._keep(outcome)
             case FrameKind.ACK:
                 self._escalations.pop(decode_ack(frame.envelope), None)
             case FrameKind.CONFLICT:
@@ -278,8 +280,9 @@ class MemoryStore:
         self.covered_sequence = snapshot_coverage(frames)
         for frame in frames:
             match frame.kind:
-                case FrameKind.OUTCOME:
-                    self._keep(decode_outcome(frame.envelope, frame.payload)[0])
+                case FrameKind.OUTCOME | FrameKind.OUTCOMES:
+                    for outcome in decode_outcomes(frame):
+                        self._keep(outcome)
                 case FrameKind.CONFLICT:
                     self._keep_conflict(decode_conflict(frame.envelope))
                 case _ if frame.kind == _SNAPSHOT_ACKED_KIND:
@@ -378,9 +381,9 @@ def snapshot_coverage(frames: Sequence[Frame]) -> int:
 
 def _snapshot_frames(contents: _Contents, check: Check) -> Iterator[NewFrame]:
     yield NewFrame(_SNAPSHOT_META_KIND, msgspec.json.encode(_Meta(contents.covered_sequence)))
-    for outcome in contents.outcomes:
+    for first in range(0, len(contents.outcomes), SNAPSHOT_OUTCOMES_PER_FRAME):
         check()
-        yield outcome_frame(outcome, None)
+        yield outcomes_frame(contents.outcomes[first : first + SNAPSHOT_OUTCOMES_PER_FRAME], [])
     for key in contents.acked:
         yield NewFrame(_SNAPSHOT_ACKED_KIND, msgspec.json.encode(tuple(key)))
     for conflict in contents.conflicts:

@@ -121,6 +121,11 @@ class Metrics:
         """Count a record refused for its tenant's limits."""
         self._tenant_limited.labels(self._label(tenant)).inc()
 
+    def observe_verify(self, taken_s: float, outcomes: int) -> None:
+        """Time a submit with as many outcomes."""
+        for _ in range(outcomes):
+            self.verify_seconds.observe(taken_s)
+
     @contextlib.contextmanager
     def time_sync(self, monotonic: MonotonicClock) -> Iterator[None]:
         """Time a write and sync of the log; one that fails is not counted."""

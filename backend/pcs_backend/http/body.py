@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Sequence
 
 from aiohttp import web
 
@@ -16,15 +17,26 @@ _CLOSE = {"Connection": "close"}
 class BodyReader:
     """Checks type and size, then reads."""
 
-    def __init__(self, *, size_bytes_max: int, timeout_s: float) -> None:
+    def __init__(
+        self,
+        *,
+        size_bytes_max: int,
+        timeout_s: float,
+        types: Sequence[str] = (JSON_TYPE,),
+        encodings: Sequence[str] = (),
+    ) -> None:
         """Set the bounds.
 
         Args:
             size_bytes_max: Largest body.
             timeout_s: Longest time for all of it.
+            types: Content types that are taken.
+            encodings: Content encodings that are taken, in lower case.
         """
         self._size_bytes_max = size_bytes_max
         self._timeout_s = timeout_s
+        self._types = types
+        self._encodings = encodings
 
     async def read(self, request: web.BaseRequest) -> bytes | Reply:
         """Return the body, or the problem to answer.
@@ -32,16 +44,19 @@ class BodyReader:
         Raises:
             ConnectionError: The client went away before the body was complete.
         """
-        if request.content_type != JSON_TYPE or "Content-Type" not in request.headers:
+        if request.content_type not in self._types or "Content-Type" not in request.headers:
             return Problem.UNSUPPORTED_MEDIA_TYPE.reply(
-                f"Content-Type: found another or none; allowed: {JSON_TYPE}",
-                headers={"Accept": JSON_TYPE},
+                f"Content-Type: found another or none; allowed: {' or '.join(self._types)}",
+                headers={"Accept": ", ".join(self._types)},
                 field="Content-Type",
             )
-        if "Content-Encoding" in request.headers:
+        encodings = request.headers.getall("Content-Encoding", ())
+        if encodings and [each.strip().lower() for each in encodings] not in [
+            [each] for each in self._encodings
+        ]:
             return Problem.UNSUPPORTED_MEDIA_TYPE.reply(
-                "Content-Encoding: found one; allowed: none",
-                headers={"Accept-Encoding": "identity"},
+                f"Content-Encoding: found another one; allowed: {' or '.join([*self._encodings, 'none'])}",
+                headers={"Accept-Encoding": ", ".join([*self._encodings, "identity"])},
                 field="Content-Encoding",
             )
         if request.headers.get("Transfer-Encoding", "chunked").strip().lower() != "chunked":

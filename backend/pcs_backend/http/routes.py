@@ -91,7 +91,7 @@ class Routes:
         submitter: Submitter,
         health: Health,
         effects: Effects,
-        body_reader: BodyReader,
+        body_readers: Mapping[str, BodyReader],
         token_bucket: TokenBucket,
         openapi: bytes,
         metrics_login: tuple[str, str] | None,
@@ -105,7 +105,7 @@ class Routes:
             submitter: Steps 3 to 11.
             health: State of the service.
             effects: What a request leaves behind.
-            body_reader: Step 1.
+            body_readers: Step 1, by path: `SUBMIT_PATH` and `BATCH_PATH`.
             token_bucket: Step 2.
             openapi: The service's description, JSON.
             metrics_login: User and password of `/metrics`, or `None`.
@@ -118,7 +118,7 @@ class Routes:
         self._metrics = effects.metrics
         self._tap = effects.tap
         self._request_ids = effects.request_ids
-        self._body_reader = body_reader
+        self._body_readers = body_readers
         self._token_bucket = token_bucket
         self._openapi = Reply(200, openapi)
         self._metrics_login = None if metrics_login is None else _login_digest(*metrics_login)
@@ -126,7 +126,7 @@ class Routes:
         self._now = now
         self._sleep = sleep
         self._routes: Mapping[str, tuple[tuple[str, ...], _Endpoint]] = {
-            SUBMIT_PATH: (("POST",), self._submit),
+            **dict.fromkeys(body_readers, (("POST",), self._submit)),
             METRICS_PATH: (_READ_METHODS, self._show_metrics),
             OPENAPI_PATH: (_READ_METHODS, self._show_openapi),
             **dict.fromkeys(HEALTH_PATHS, (_READ_METHODS, self._show_health)),
@@ -144,7 +144,7 @@ class Routes:
             )
         else:
             reply = await endpoint(request)
-        if reply.problem and request.path == SUBMIT_PATH:
+        if reply.problem and request.path in self._body_readers:
             self._metrics.refused.labels(reply.problem).inc()
         return await self._respond(request, reply)
 
@@ -164,11 +164,12 @@ class Routes:
         return reply._replace(headers={**reply.headers, REQUEST_ID_HEADER: request_id})
 
     async def _admit(self, request: web.BaseRequest, request_id: str) -> Reply:
-        body = await self._body_reader.read(request)  # 1
+        body = await self._body_readers[request.path].read(request)  # 1
         if isinstance(body, Reply):
             return self._turn_away(body, request_id)
         self._metrics.ingest.inc()
-        if wait_s := self._token_bucket.take(1):  # 2
+        # How many records a batch has is not known yet: what it owes is taken when that is.
+        if wait_s := self._token_bucket.take(1 if request.path == SUBMIT_PATH else 0):  # 2
             return self._turn_away(rate_limited_reply(wait_s), request_id)
         if (reason := self._health.not_ready()) is not None:
             return self._turn_away(unavailable_reply(reason), request_id)
@@ -178,8 +179,9 @@ class Routes:
             return self._turn_away(unavailable_reply(str(error)), request_id)
         envelope = Envelope(
             received_at_ms=int(self._now() * 1_000),
-            path=SUBMIT_PATH,
+            path=request.path,
             content_type=request.content_type,
+            content_encoding=request.headers.get("Content-Encoding", "").strip().lower(),
             peer=peer,
             headers=_signature_headers(request),
             request_id=request_id,

@@ -6,19 +6,23 @@ nothing of it was proved.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator
 from typing import NamedTuple
 
 import orjson
 
+from pcs_backend.batch import TooLargeError, inflated, is_batch, split_records
 from pcs_backend.exchange import Request
 from pcs_backend.inbox.frames import (
     FrameKind,
+    Refusal,
     decode_refusal,
     decode_request,
     decode_settled,
-    outcome_request,
+    requests_closed,
 )
+from pcs_core.errors import MalformedError
 from pcs_core.identity import EPOCH_MAX, is_pcs_id, is_shard_id
 from pcs_core.wal import Files, Frame, read_newest_first
 
@@ -40,12 +44,12 @@ class Wanted(NamedTuple):
 
 
 class Arrival(NamedTuple):
-    """One request.
+    """One record that came.
 
     Attributes:
         worker: Whose inbox.
-        sequence: Its frame there.
-        request: As it came.
+        sequence: The frame of its request there.
+        request: As it came; of a batch, with the body of this record alone.
         pcs_id: What the record says; like the next two, empty where it cannot be read.
         shard_id: What the record says.
         epoch: What the record says.
@@ -67,28 +71,29 @@ class _Notes:
     """What the log says of requests that stand before."""
 
     def __init__(self) -> None:
-        self.refusals: dict[int, str] = {}
+        self.refusals: dict[int, Refusal] = {}
         self.settled: set[int] = set()
 
     def take(self, frame: Frame) -> None:
         match frame.kind:
             case FrameKind.REFUSAL:
                 refusal = decode_refusal(frame.envelope)
-                self.refusals[refusal.request] = refusal.problem
+                self.refusals[refusal.request] = refusal
+                if refusal.records:  # the others of the batch have their outcome
+                    self.settled.add(refusal.request)
             case FrameKind.SETTLED:
                 self.settled.update(decode_settled(frame.envelope))
-            case FrameKind.OUTCOME:
-                if (sequence := outcome_request(frame.envelope)) is not None:
-                    self.settled.add(sequence)
+            case FrameKind.OUTCOME | FrameKind.OUTCOMES:
+                self.settled.update(requests_closed(frame))
 
     def forget_from(self, sequence: int) -> None:
         """Drop what is said of this request and later ones: they were seen."""
-        self.refusals = {each: problem for each, problem in self.refusals.items() if each < sequence}
+        self.refusals = {each: refusal for each, refusal in self.refusals.items() if each < sequence}
         self.settled = {each for each in self.settled if each < sequence}
 
 
 def read_arrivals(folder: str, worker: str, files: Files, wanted: Wanted) -> Iterator[Arrival]:
-    """Yield wanted requests of one inbox, newest first.
+    """Yield wanted records of one inbox, newest first.
 
     Args:
         folder: Of the inbox.
@@ -109,14 +114,14 @@ def read_arrivals(folder: str, worker: str, files: Files, wanted: Wanted) -> Ite
                 first = frame.sequence
             if frame.kind == FrameKind.REQUEST:
                 is_young = is_young or _received_at_ms(frame) >= wanted.since_ms
-                if _may_name(frame.payload, wanted.pcs_id) and _may_name(frame.payload, wanted.shard_id):
+                if _may_be_wanted(frame, wanted):
                     requests.append(frame)
             else:
                 notes.take(frame)
         for frame in reversed(requests):
-            arrival = _arrival(worker, frame, notes)
-            if _is_wanted(arrival, wanted):
-                yield arrival
+            for arrival in reversed(_arrivals(worker, frame, notes)):
+                if _is_wanted(arrival, wanted):
+                    yield arrival
         if first is not None:
             notes.forget_from(first)
         if first is not None and not is_young:
@@ -127,24 +132,39 @@ def _received_at_ms(frame: Frame) -> int:
     return decode_request(frame.envelope, b"").envelope.received_at_ms
 
 
+def _may_be_wanted(frame: Frame, wanted: Wanted) -> bool:
+    if decode_request(frame.envelope, b"").envelope.content_encoding:
+        return True
+    return _may_name(frame.payload, wanted.pcs_id) and _may_name(frame.payload, wanted.shard_id)
+
+
 def _may_name(body: bytes, name: str) -> bool:
     """Whether a body may hold a name: cheaper than parsing it. With a backslash it may stand there in other spellings."""
     return name.encode() in body or b"\\" in body
 
 
-def _arrival(worker: str, frame: Frame, notes: _Notes) -> Arrival:
+def _arrivals(worker: str, frame: Frame, notes: _Notes) -> list[Arrival]:
     request = decode_request(frame.envelope, frame.payload)
-    pcs_id, shard_id, epoch = _read_names(request.body)
-    return Arrival(
-        worker=worker,
-        sequence=frame.sequence,
-        request=request,
-        pcs_id=pcs_id,
-        shard_id=shard_id,
-        epoch=epoch,
-        refusal=notes.refusals.get(frame.sequence, ""),
-        settled=frame.sequence in notes.settled,
-    )
+    refusal = notes.refusals.get(frame.sequence)
+    bodies = [request.body]
+    if is_batch(request):
+        with contextlib.suppress(MalformedError, TooLargeError):  # it was refused as a whole
+            bodies = split_records(inflated(request), request.envelope.content_type)
+    arrivals = []
+    for position, body in enumerate(bodies):
+        pcs_id, shard_id, epoch = _read_names(body)
+        arrival = Arrival(
+            worker=worker,
+            sequence=frame.sequence,
+            request=request._replace(body=body),
+            pcs_id=pcs_id,
+            shard_id=shard_id,
+            epoch=epoch,
+            refusal="" if refusal is None else refusal.problem or refusal.records.get(position, ""),
+            settled=frame.sequence in notes.settled,
+        )
+        arrivals.append(arrival)
+    return arrivals
 
 
 def _read_names(body: bytes) -> tuple[str, str, int | None]:

@@ -4,13 +4,17 @@
 frame    kind envelope                                 payload              synced before
 ======== ==== ======================================== ==================== ===================================
 request  1    `Envelope`                               raw body             anything of it is parsed
-outcome  2    request sequence (memory store only)     `Outcome`            a 200 or 202 leaves
+outcome  2    request sequence                         `Outcome`            as 7; written until 0.1.0, and read
 refusal  3    request sequence, problem code           –                    a 400 or 401 leaves
 settled  4    request sequences with an outcome        –                    – (rides along: a lost one is found
                                                                             again by asking the store)
 ack      5    escalation taken off the queue           –                    the command line says so
 conflict 6    `Conflict`                               –                    the answer leaves
+outcomes 7    request sequences (memory store only)    list of `Outcome`    a 200 or 202 leaves
 ======== ==== ======================================== ==================== ===================================
+
+A request may be a batch of records. It is closed as a whole, by a refusal frame if any of its records was refused, else
+by a settled frame; the outcomes of a batch name no request, because they alone do not close it.
 """
 
 from __future__ import annotations
@@ -22,7 +26,7 @@ import msgspec
 
 from pcs_backend.dedup.store import Conflict, Key, Outcome
 from pcs_backend.exchange import Envelope, Request
-from pcs_core.wal import NewFrame
+from pcs_core.wal import Frame, NewFrame
 
 
 class FrameKind(enum.IntEnum):
@@ -34,22 +38,30 @@ class FrameKind(enum.IntEnum):
     SETTLED = 4
     ACK = 5
     CONFLICT = 6
+    OUTCOMES = 7
 
 
 class Refusal(msgspec.Struct, frozen=True):
-    """A request that was refused for good.
+    """A request that was refused for good, or a batch of which records were.
 
     Attributes:
         request: Its sequence number.
-        problem: Code of the problem it was answered with.
+        problem: Code of the problem it was answered with; of a batch that was taken apart, empty.
+        records: Of such a batch the refused records: position, and code of the problem.
     """
 
     request: int
     problem: str
+    records: dict[int, str] = {}
 
 
 class _OutcomeOf(msgspec.Struct, frozen=True):
     request: int | None
+
+
+class _OutcomesOf(msgspec.Struct, frozen=True):
+    requests: list[int]
+    stored_at_ms: int
 
 
 class _Settled(msgspec.Struct, frozen=True):
@@ -65,6 +77,9 @@ _encode = msgspec.json.Encoder().encode
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
 _decode_outcome_of = msgspec.json.Decoder(_OutcomeOf).decode
 _decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
+_decode_outcomes_of = msgspec.json.Decoder(_OutcomesOf).decode
+_decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
+_pack = msgspec.msgpack.Encoder().encode
 _decode_refusal = msgspec.json.Decoder(Refusal).decode
 _decode_settled = msgspec.json.Decoder(_Settled).decode
 _decode_ack = msgspec.json.Decoder(_Ack).decode
@@ -81,19 +96,37 @@ def decode_request(envelope: bytes, payload: bytes) -> Request:
     return Request(_decode_envelope(envelope), payload)
 
 
-def outcome_frame(outcome: Outcome, request_sequence: int | None) -> NewFrame:
-    """Return the frame of an outcome that the inbox itself keeps."""
-    return NewFrame(FrameKind.OUTCOME, _encode(_OutcomeOf(request_sequence)), msgspec.msgpack.encode(outcome))
+def outcomes_frame(outcomes: Sequence[Outcome], requests: Sequence[int]) -> NewFrame:
+    """Return the frame of outcomes that the inbox itself keeps.
+
+    Args:
+        outcomes: One or more, stored at the same time.
+        requests: The requests that are closed by them.
+    """
+    envelope = _encode(_OutcomesOf(list(requests), outcomes[0].stored_at_ms))
+    return NewFrame(FrameKind.OUTCOMES, envelope, _pack(outcomes))
 
 
-def decode_outcome(envelope: bytes, payload: bytes) -> tuple[Outcome, int | None]:
-    """Read an outcome frame back: the outcome and the request it answers."""
-    return _decode_outcome(payload), _decode_outcome_of(envelope).request
+def decode_outcomes(frame: Frame) -> list[Outcome]:
+    """Read the outcomes of a frame, of either kind that has them."""
+    if frame.kind == FrameKind.OUTCOME:
+        return [_decode_outcome(frame.payload)]
+    return _decode_outcomes(frame.payload)
 
 
-def outcome_request(envelope: bytes) -> int | None:
-    """Read of an outcome frame which request it answers."""
-    return _decode_outcome_of(envelope).request
+def requests_closed(frame: Frame) -> list[int]:
+    """Read of such a frame, of either kind, which requests its outcomes close."""
+    if frame.kind == FrameKind.OUTCOME:
+        request = _decode_outcome_of(frame.envelope).request
+        return [] if request is None else [request]
+    return _decode_outcomes_of(frame.envelope).requests
+
+
+def stored_at_ms(frame: Frame) -> int:
+    """Read of such a frame, of either kind, when its outcomes were stored."""
+    if frame.kind == FrameKind.OUTCOME:
+        return _decode_outcome(frame.payload).stored_at_ms
+    return _decode_outcomes_of(frame.envelope).stored_at_ms
 
 
 def refusal_frame(refusal: Refusal) -> NewFrame:

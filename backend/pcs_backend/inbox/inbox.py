@@ -22,14 +22,15 @@ from pcs_backend.inbox.frames import (
     Refusal,
     ack_frame,
     conflict_frame,
-    decode_outcome,
     decode_refusal,
     decode_request,
     decode_settled,
-    outcome_frame,
+    outcomes_frame,
     refusal_frame,
     request_frame,
+    requests_closed,
     settled_frame,
+    stored_at_ms,
 )
 from pcs_backend.inbox.group_commit import GroupCommit
 from pcs_core.errors import WalError
@@ -179,12 +180,12 @@ class Inbox:
         Raises:
             InboxUnavailableError: They are not.
         """
-        await self._commits.commit(
-            [outcome_frame(entry.outcome, entry.request_sequence) for entry in entries]
-        )
-        for entry in entries:
-            if entry.request_sequence is not None:
-                self._ledger.close(entry.request_sequence)
+        if not entries:
+            return
+        closed = [entry.request_sequence for entry in entries if entry.request_sequence is not None]
+        await self._commits.commit([outcomes_frame([entry.outcome for entry in entries], closed)])
+        for request in closed:
+            self._ledger.close(request)
 
     async def write_acks(self, keys: Sequence[Key]) -> None:
         """Keep acknowledgements of escalations. On return they are on disk."""
@@ -265,9 +266,8 @@ class Inbox:
             case FrameKind.SETTLED:
                 for sequence in decode_settled(frame.envelope):
                     self._ledger.close(sequence)
-            case FrameKind.OUTCOME:
-                outcome, request_sequence = decode_outcome(frame.envelope, frame.payload)
-                self._ledger.note_time(position.segment, outcome.stored_at_ms / 1_000)
-                if request_sequence is not None:
-                    self._ledger.close(request_sequence)
+            case FrameKind.OUTCOME | FrameKind.OUTCOMES:
+                self._ledger.note_time(position.segment, stored_at_ms(frame) / 1_000)
+                for request in requests_closed(frame):
+                    self._ledger.close(request)
         visit(frame.sequence, frame)

@@ -24,7 +24,7 @@ class TokenBucket:
         self._filled_at_s = monotonic()
 
     def take(self, records: int) -> int:
-        """Take as many tokens if they are there.
+        """Take as many tokens if they are there. More than the bucket holds are given when it is full, and owed.
 
         Returns:
             0 if they were; else whole seconds, at least 1, after which they would be.
@@ -34,7 +34,8 @@ class TokenBucket:
         now_s = self._monotonic()
         self._tokens = min(self._burst, self._tokens + (now_s - self._filled_at_s) * self._rate)
         self._filled_at_s = now_s
-        if self._tokens >= records:
+        wanted = min(records, self._burst)
+        if self._tokens >= wanted:
             self._tokens -= records
             return 0
-        return max(1, math.ceil((records - self._tokens) / self._rate))
+        return max(1, math.ceil((wanted - self._tokens) / self._rate))

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from inboxes import SALT, Clock, HeldFiles, request, running_rig, signed, statuses
-from pcs_backend.dedup.store import Key, Outcome
+from pcs_backend.dedup.store import Candidate, Placed
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.errors import InboxUnavailableError, StoreUnavailableError
 from pcs_backend.inbox.inbox import Inbox
@@ -26,18 +26,18 @@ def timed(metrics: Metrics, name: str) -> tuple[float | None, float | None]:
 
 async def test_outcomes_are_timed_replays_included_and_refusals_are_not(tmp_path: Path) -> None:
     async with running_rig(tmp_path) as rig:
-        get = rig.store.get
+        put_first = rig.store.put_first
 
-        async def get_slowly(keys: Sequence[Key]) -> list[Outcome | None]:
+        async def put_slowly(candidates: Sequence[Candidate]) -> list[Placed]:
             rig.clock.move(0.25)
-            return await get(keys)
+            return await put_first(candidates)
 
-        rig.store.get = get_slowly
+        rig.store.put_first = put_slowly
         assert statuses(await rig.submit(signed(epoch=1), b"{", signed(epoch=2))) == [200, 400, 200]
         assert timed(rig.metrics, "verify") == (2, 0.5)
         assert statuses(await rig.submit(signed(epoch=1))) == [200]
         assert timed(rig.metrics, "verify") == (3, 0.75)
-        rig.store.moods["get"] = StoreUnavailableError("the store is down")
+        rig.store.moods["put_first"] = StoreUnavailableError("the store is down")
         assert statuses(await rig.submit(signed(epoch=3))) == [503]
         assert timed(rig.metrics, "verify") == (3, 0.75)
 

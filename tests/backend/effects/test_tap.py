@@ -110,17 +110,16 @@ async def test_pipeline_shows_every_answer_and_judges_as_without_a_listener(tmp_
                 b"{",
                 pcs_records.body(pcs_records.document(epoch=3)),
             )
-            rig.store.moods["get"] = StoreUnavailableError("the store is down")
+            rig.store.moods["put_first"] = StoreUnavailableError("the store is down")
             replies += await rig.submit(signed(epoch=4))
-            del rig.store.moods["get"]
+            del rig.store.moods["put_first"]
             await rig.settler().settle_batch()
             lines = await all_of(tap, listener.batches())
     shown = [line for line in lines if isinstance(line, Sighting)]
     assert shown == lines
-    # Refusals of a batch are shown before its outcomes.
     assert statuses(replies) == [200, 202, 202, 400, 401, 503]
-    assert [line.status for line in shown] == [400, 401, 200, 202, 202, 503, 200]
-    malformed, refused, accepted, escalated, conflict, put_off, settled = shown
+    assert [line.status for line in shown] == [200, 202, 202, 400, 401, 503, 200]
+    accepted, escalated, conflict, malformed, refused, put_off, settled = shown
     assert (malformed.problem, malformed.pcs_id, malformed.epoch) == ("malformed", "", None)
     assert (refused.problem, refused.reasons, refused.epoch) == ("bad-signature", ("no_key",), 3)
     assert (accepted.shard_id, accepted.tenant, accepted.regime) == ("runs/[email]", "default", "sticky")

@@ -22,7 +22,7 @@ async def test_each_request_has_what_became_of_it(tmp_path: Path) -> None:
         await rig.submit(
             signed(epoch=1), b"{", pcs_records.body(pcs_records.document(epoch=2)), b'["no object"]', b"\xff"
         )
-        rig.store.moods["get"] = StoreUnavailableError("the store is down")
+        rig.store.moods["put_first"] = StoreUnavailableError("the store is down")
         await rig.submit(signed(epoch=3))
         found = arrivals(tmp_path)
         assert [(each.epoch, each.refusal, each.settled) for each in found] == [

@@ -110,7 +110,7 @@ class TestRecovery:
             pass
         assert [kind for _, kind in visited] == [
             FrameKind.REQUEST,
-            FrameKind.OUTCOME,
+            FrameKind.OUTCOMES,
             FrameKind.REQUEST,
             FrameKind.REFUSAL,
         ]

@@ -1,0 +1,98 @@
+"""Many records in one request: how they stand in its body, and how their answers stand in its answer.
+
+Two forms: NDJSON, one record a line, and a JSON array. Pure. A record is handed on as the bytes it came as, so that what
+is wrong inside one harms no other; only a body that is not cut into records at all is refused as a whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import msgspec
+
+from pcs_backend.exchange import JSON_TYPE, NDJSON_TYPE, Reply, Request
+from pcs_core.errors import MalformedError
+
+BATCH_PATH = "/v1/pcs/batch"
+
+BATCH_RECORDS_MAX = 1_000
+"""Records in one request."""
+
+_ALLOWED = f"1 to {BATCH_RECORDS_MAX} records, a line or a member of one array each"
+_TOO_MANY = f"records: found more than is allowed; allowed: up to {BATCH_RECORDS_MAX} in one request"
+_decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
+
+
+class TooLargeError(Exception):
+    """More records, or more bytes, than are allowed; the message says which."""
+
+
+def is_batch(request: Request) -> bool:
+    """Whether a request holds many records."""
+    return request.envelope.path == BATCH_PATH
+
+
+def inflated(request: Request) -> bytes:
+    """Return a request's body without its content encoding.
+
+    Raises:
+        MalformedError: It is not what its encoding says.
+        TooLargeError: It is larger than is allowed.
+    """
+    return request.body
+
+
+def split_records(body: bytes, content_type: str) -> list[bytes]:
+    """Cut a body into records, without a look at what they are.
+
+    Args:
+        body: As sent, inflated.
+        content_type: `application/x-ndjson`, of which blank lines are passed over, or `application/json`.
+
+    Raises:
+        MalformedError: There is none, or it is no JSON array.
+        TooLargeError: There are more than `BATCH_RECORDS_MAX`.
+    """
+    records = _split_lines(body) if content_type == NDJSON_TYPE else _split_array(body)
+    if not records:
+        raise MalformedError("$", "no record", _ALLOWED)
+    if len(records) > BATCH_RECORDS_MAX:
+        raise TooLargeError(_TOO_MANY)
+    return records
+
+
+def join_replies(replies: Sequence[Reply], content_type: str) -> Reply:
+    """Return the one answer to many records, each entry with exactly the body that a single submit would have had.
+
+    Args:
+        replies: One a record, in order.
+        content_type: The form of the request, which the answer has too.
+    """
+    entries = [
+        b'{"status":%d,"replayed":%b,"conflict":%b,"body":%b}'
+        % (reply.status, _flag(reply, "Idempotent-Replayed"), _flag(reply, "PCS-Conflict"), reply.body)
+        for reply in replies
+    ]
+    if content_type == NDJSON_TYPE:
+        return Reply(200, b"\n".join(entries) + b"\n", NDJSON_TYPE)
+    return Reply(200, b"[%b]" % b",".join(entries), JSON_TYPE)
+
+
+def _split_lines(body: bytes) -> list[bytes]:
+    if body.count(b"\n") > 2 * BATCH_RECORDS_MAX:  # bounds the work; so many blank lines are no batch either
+        raise TooLargeError(_TOO_MANY)
+    return [line for line in body.split(b"\n") if line and not line.isspace()]
+
+
+def _split_array(body: bytes) -> list[bytes]:
+    try:
+        members = _decode_array(body)
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        pass  # its message may quote the body, so it is not chained
+    else:
+        return [bytes(member) for member in members]
+    raise MalformedError("$", f"{len(body)} bytes that are no JSON array", _ALLOWED)
+
+
+def _flag(reply: Reply, header: str) -> bytes:
+    return b"true" if header in reply.headers else b"false"
