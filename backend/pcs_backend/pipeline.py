@@ -26,7 +26,6 @@ and nothing changes an outcome once it is placed.
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -36,27 +35,24 @@ import orjson
 import structlog
 
 from pcs_backend.batch import TooLargeError, inflated, is_batch, join_replies, split_records
-from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Key, Outcome, Placed
-from pcs_backend.effects.logs import LogBudget
+from pcs_backend.bulk import verify_many
+from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Outcome, Placed
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.effects.tap import Tap, sighting
 from pcs_backend.errors import OutcomeUnreadableError, UnavailableError, place_of
+from pcs_backend.examine import Entry, Examined, Examiner, Refused
 from pcs_backend.exchange import Received, Reply, Request
 from pcs_backend.gathering import Gathering
 from pcs_backend.inbox.frames import Refusal
 from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.problems import Problem, malformed_reply, rate_limited_reply, unavailable_reply
-from pcs_backend.trace_context import trace_id_of
 from pcs_backend.trust.limits import TenantLimiter
-from pcs_backend.trust.policy import Author, Trust
+from pcs_backend.trust.policy import Trust
 from pcs_backend.trust.token_bucket import TokenBucket
-from pcs_core.canonical import canonical_payload
-from pcs_core.errors import BadSignatureError, IdentityError, MalformedError
-from pcs_core.keyring import KeyEntry
+from pcs_core.errors import BadSignatureError, MalformedError
 from pcs_core.params import Params
 from pcs_core.ports import MonotonicClock, WallClock
-from pcs_core.record import Record, check_identity, decode_record, sent_at_s
-from pcs_core.verify import Verdict, verify
+from pcs_core.verify import Recomputed, Verdict
 
 JUDGED_TOGETHER_MAX = 1_024
 """Records that are judged in one go, unless one request has more."""
@@ -66,55 +62,14 @@ _NEIGHBOUR = "a record of the same batch cannot be judged now, so nothing in the
 _log = structlog.get_logger(__name__)
 
 
-class _Entry(NamedTuple):
-    """One record of a request.
-
-    Attributes:
-        received: The request.
-        body: The record's bytes.
-        position: Which of the request's records it is, from 0.
-        is_alone: Whether the request holds this record alone.
-        signed_by: The key that signed the request as a whole, if one did.
-    """
-
-    received: Received
-    body: bytes
-    position: int
-    is_alone: bool
-    signed_by: KeyEntry | None
-
-
-class _Examined(NamedTuple):
-    """An entry whose record is well-formed, signed and its own."""
-
-    entry: _Entry
-    record: Record
-    author: Author
-    fingerprint: str
-
-    @property
-    def key(self) -> Key:
-        return Key(self.author.tenant, self.record.pcs_id)
-
-
-class _Refused(NamedTuple):
-    """An entry refused for good; `record` and `reason` are for whoever listens."""
-
-    entry: _Entry
-    problem: Problem
-    reply: Reply
-    record: Record | None = None
-    reason: str = ""
-
-
 class _Answered(NamedTuple):
     """An examined entry and the outcome it is answered with."""
 
-    examined: _Examined
+    examined: Examined
     placed: Placed
 
     @property
-    def entry(self) -> _Entry:
+    def entry(self) -> Entry:
         return self.examined.entry
 
     @property
@@ -134,7 +89,7 @@ class _Answered(NamedTuple):
 class _Undecided(NamedTuple):
     """An entry that cannot be judged now."""
 
-    entry: _Entry
+    entry: Entry
     detail: str
 
     @property
@@ -142,7 +97,7 @@ class _Undecided(NamedTuple):
         return unavailable_reply(self.detail)
 
 
-_Decided = _Refused | _Answered
+_Decided = Refused | _Answered
 _Result = _Decided | _Undecided
 
 
@@ -198,16 +153,16 @@ class Pipeline:
         self._inbox = inbox
         self._store = store
         self._trust = trust
-        self._limiter = limiter
         self._token_bucket = token_bucket
-        self._log_budget = LogBudget(now)
         self._params = params
         self._metrics = metrics
         self._tap = tap
         self._now = now
         self._monotonic = monotonic
         self._dedup_ttl_s = dedup_ttl_s
-        self._record_bytes_max = record_bytes_max
+        self._examiner = Examiner(
+            trust=trust, limiter=limiter, metrics=metrics, now=now, record_bytes_max=record_bytes_max
+        )
         self._gathering = Gathering(self._append, self._answer, lambda request: len(request.body))
         self._inbox_is_own = inbox_is_own
 
@@ -246,11 +201,11 @@ class Pipeline:
             received: The requests.
             submitted: Whether a client waits for them: limits apply, and replays are counted.
         """
-        whole: list[_Refused] = []
-        parts: list[list[_Entry]] = []
+        whole: list[Refused] = []
+        parts: list[list[Entry]] = []
         for each in received:
             taken_apart = self._take_apart(each, submitted=submitted)
-            if isinstance(taken_apart, _Refused):
+            if isinstance(taken_apart, Refused):
                 whole.append(taken_apart)
             elif parts and len(parts[-1]) + len(taken_apart) <= JUDGED_TOGETHER_MAX:
                 parts[-1] += taken_apart
@@ -268,32 +223,32 @@ class Pipeline:
             self._show(by_request.values(), backlog=not submitted)
         return answers
 
-    def _take_apart(self, received: Received, *, submitted: bool) -> list[_Entry] | _Refused:
+    def _take_apart(self, received: Received, *, submitted: bool) -> list[Entry] | Refused:
         """Check a request's own signature, and cut it into records."""
         request = received.request
         is_alone = not is_batch(request)
-        whole = _Entry(received, request.body, 0, is_alone=True, signed_by=None)
+        whole = Entry(received, request.body, 0, is_alone=True, signed_by=None)
         try:
             signed_by = self._trust().check_request(request)
             if is_alone:
                 return [whole._replace(signed_by=signed_by)]
             records = split_records(inflated(request), request.envelope.content_type)
         except MalformedError as error:
-            return _Refused(whole, Problem.MALFORMED, malformed_reply(error))
+            return Refused(whole, Problem.MALFORMED, malformed_reply(error))
         except TooLargeError as error:
-            return _Refused(whole, Problem.TOO_LARGE, Problem.TOO_LARGE.reply(str(error)))
+            return Refused(whole, Problem.TOO_LARGE, Problem.TOO_LARGE.reply(str(error)))
         except BadSignatureError as error:
-            return self._refuse_signature(whole, error)
+            return self._examiner.refuse_signature(whole, error)
         if submitted:
             self._metrics.ingest.inc(len(records) - 1)  # one was counted when the request came
             if wait_s := self._token_bucket.take(len(records)):  # 2
-                return _Refused(whole, Problem.RATE_LIMITED, rate_limited_reply(wait_s))
+                return Refused(whole, Problem.RATE_LIMITED, rate_limited_reply(wait_s))
         return [
-            _Entry(received, record, position, is_alone=False, signed_by=signed_by)
+            Entry(received, record, position, is_alone=False, signed_by=signed_by)
             for position, record in enumerate(records)
         ]
 
-    async def _decide(self, entries: Sequence[_Entry], *, submitted: bool) -> Sequence[_Result]:
+    async def _decide(self, entries: Sequence[Entry], *, submitted: bool) -> Sequence[_Result]:
         """Steps 4 to 10 for some records, in order. What cannot be judged now is undecided."""
         try:
             return await self._judge(entries, submitted=submitted)
@@ -315,89 +270,49 @@ class Pipeline:
         # One by one: so the one that did it does not keep the others from their outcome.
         return [result for each in entries for result in await self._decide([each], submitted=submitted)]
 
-    async def _judge(self, entries: Sequence[_Entry], *, submitted: bool) -> list[_Decided]:
-        stages = [self._examine(entry, limited=submitted) for entry in entries]  # 4, 5, 6
-        examined = [each for each in stages if isinstance(each, _Examined)]
+    async def _judge(self, entries: Sequence[Entry], *, submitted: bool) -> list[_Decided]:
+        stages = self._examiner.examine(entries, limited=submitted)  # 4, 5, 6
+        examined = [each for each in stages if isinstance(each, Examined)]
         answered = iter(await self._place(examined) if examined else [])  # 7, 8, 9
-        decided = [each if isinstance(each, _Refused) else next(answered) for each in stages]
+        decided = [each if isinstance(each, Refused) else next(answered) for each in stages]
         await self._note_conflicts([each for each in decided if isinstance(each, _Answered)])
         return decided
 
-    def _examine(self, entry: _Entry, *, limited: bool) -> _Examined | _Refused:
-        """Steps 4, 5 and 6, with the tenant's limits after 5."""
-        trust = self._trust()
-        request = entry.received.request
-        record = None
-        if len(entry.body) > self._record_bytes_max:
-            reply = Problem.TOO_LARGE.reply(
-                f"record: found more than is allowed; allowed: up to {self._record_bytes_max} bytes"
-            )
-            return _Refused(entry, Problem.TOO_LARGE, reply)
-        try:
-            record = decode_record(entry.body)  # 4
-            author = trust.check_record(record, request, entry.signed_by)  # 5
-            if limited and (wait_s := self._limiter.take(author.tenant)):
-                self._metrics.count_limited(author.tenant)
-                return _Refused(entry, Problem.RATE_LIMITED, rate_limited_reply(wait_s), record)
-            check_identity(record)  # 6
-        except MalformedError as error:
-            return _Refused(entry, Problem.MALFORMED, malformed_reply(error))
-        except BadSignatureError as error:
-            return self._refuse_signature(entry, error, record)
-        except IdentityError as error:
-            reply = Problem.IDENTITY_MISMATCH.reply(str(error), field="$.pcs_id")
-            return _Refused(entry, Problem.IDENTITY_MISMATCH, reply, record)
-        self._metrics.sent_at_skew.observe(request.envelope.received_at_ms / 1_000 - sent_at_s(record))
-        return _Examined(entry, record, author, _fingerprint(record))
-
-    def _refuse_signature(
-        self, entry: _Entry, error: BadSignatureError, record: Record | None = None
-    ) -> _Refused:
-        envelope = entry.received.request.envelope
-        self._metrics.signature_refused.labels(error.reason).inc()
-        if self._log_budget.take():
-            _log.info(
-                "signature refused",
-                reason=error.reason,
-                request_id=envelope.request_id,
-                trace_id=trace_id_of(envelope.traceparent),
-            )
-        field = str(error).partition(":")[0]
-        reply = Problem.BAD_SIGNATURE.reply(str(error), field=field)
-        return _Refused(entry, Problem.BAD_SIGNATURE, reply, record, error.reason)
-
-    async def _place(self, examined: Sequence[_Examined]) -> list[_Answered]:
+    async def _place(self, examined: Sequence[Examined]) -> list[_Answered]:
         """Steps 7 to 10 in one round trip: each wants to be first, and the known get their first outcome.
 
         A record that is known is verified in vain, which costs less than asking for it before; its verdict counts for
         nothing.
         """
-        judged = [verify(each.record, self._params) for each in examined]  # 8
-        candidates = [self._candidate(each, verdict) for each, verdict in zip(examined, judged, strict=True)]
-        placed = await self._store.put_first(candidates)  # 7, 9
-        answered = [_Answered(each, one) for each, one in zip(examined, placed, strict=True)]
-        for each, verdict in zip(answered, judged, strict=True):  # 10
-            if each.placed.first:
-                self._metrics.count_first(
-                    each.examined.author.tenant, each.placed.winner.status, verdict.reasons
-                )
-        return answered
-
-    def _candidate(self, examined: _Examined, verdict: Verdict) -> Candidate:
-        now_ms = int(self._now() * 1_000)
-        outcome = Outcome(
-            tenant=examined.key.tenant,
-            pcs_id=examined.record.pcs_id,
-            status=200 if verdict.accepted else 202,
-            body=_outcome_body(examined.record, verdict),
-            fingerprint=examined.fingerprint,
-            params_version=self._params.version,
-            key_id=examined.author.key_id,
-            stored_at_ms=now_ms,
-            expires_at_ms=now_ms + int(self._dedup_ttl_s * 1_000),
+        judged = verify_many([each.record for each in examined], self._params)  # 8
+        placed = await self._store.put_first(self._candidates(examined, judged))  # 7, 9
+        self._metrics.count_firsts(  # 10
+            (each.author.tenant, one.winner.status, verdict.reasons)
+            for each, one, verdict in zip(examined, placed, judged, strict=True)
+            if one.first
         )
-        closes = self._inbox_is_own and examined.entry.is_alone
-        return Candidate(outcome, examined.entry.received.sequence if closes else None)
+        return [_Answered(each, one) for each, one in zip(examined, placed, strict=True)]
+
+    def _candidates(self, examined: Sequence[Examined], judged: Sequence[Verdict]) -> list[Candidate]:
+        now_ms = int(self._now() * 1_000)
+        expires_at_ms = now_ms + int(self._dedup_ttl_s * 1_000)
+        return [
+            Candidate(
+                Outcome(
+                    tenant=each.author.tenant,
+                    pcs_id=each.record.pcs_id,
+                    status=200 if verdict.accepted else 202,
+                    body=outcome_body(each.record.pcs_id, verdict),
+                    fingerprint=each.fingerprint,
+                    params_version=self._params.version,
+                    key_id=each.author.key_id,
+                    stored_at_ms=now_ms,
+                    expires_at_ms=expires_at_ms,
+                ),
+                each.entry.received.sequence if self._inbox_is_own and each.entry.is_alone else None,
+            )
+            for each, verdict in zip(examined, judged, strict=True)
+        ]
 
     async def _close(self, by_request: Mapping[int, list[_Result]]) -> None:
         """Note in the WAL what is decided, and put off what is not.
@@ -410,10 +325,10 @@ class Pipeline:
             if any(isinstance(each, _Undecided) for each in results):
                 self._inbox.defer([sequence])
                 results[:] = [
-                    _Undecided(each.entry, _NEIGHBOUR) if isinstance(each, _Refused) else each
+                    _Undecided(each.entry, _NEIGHBOUR) if isinstance(each, Refused) else each
                     for each in results
                 ]
-            elif refused := [each for each in results if isinstance(each, _Refused)]:
+            elif refused := [each for each in results if isinstance(each, Refused)]:
                 refusals.append(_refusal(sequence, refused))
             else:
                 self._inbox.settle([sequence])
@@ -475,7 +390,7 @@ class Pipeline:
         for each in itertools.chain.from_iterable(results):
             request = each.entry.received.request
             match each:
-                case _Refused():
+                case Refused():
                     seen = sighting(
                         request,
                         at_ms,
@@ -509,25 +424,24 @@ def is_replay(reply: Reply) -> bool:
     return "Idempotent-Replayed" in reply.headers
 
 
-def _outcome_body(record: Record, verdict: Verdict) -> bytes:
-    return orjson.dumps(
-        {
-            "pcs_id": record.pcs_id,
-            "accepted": verdict.accepted,
-            "escalated": not verdict.accepted,
-            "reasons": verdict.reasons,
-            "recomputed": msgspec.to_builtins(verdict.recomputed),
-        }
-    )
+class _OutcomeBody(msgspec.Struct, frozen=True):
+    pcs_id: str
+    accepted: bool
+    escalated: bool
+    reasons: tuple[str, ...]
+    recomputed: Recomputed
 
 
-def _refusal(sequence: int, refused: Sequence[_Refused]) -> Refusal:
+_encode = msgspec.json.Encoder().encode
+
+
+def outcome_body(pcs_id: str, verdict: Verdict) -> bytes:
+    """Return the body of a 200 or 202 (contract §4)."""
+    accepted = verdict.accepted
+    return _encode(_OutcomeBody(pcs_id, accepted, not accepted, verdict.reasons, verdict.recomputed))
+
+
+def _refusal(sequence: int, refused: Sequence[Refused]) -> Refusal:
     if refused[0].entry.is_alone:
         return Refusal(sequence, refused[0].problem.code)
     return Refusal(sequence, "", {each.entry.position: each.problem.code for each in refused})
-
-
-def _fingerprint(record: Record) -> str:
-    """Hash what makes two records with one id the same: the signed subset, scales and N_j."""
-    counts = orjson.dumps([record.scales, record.counts])
-    return hashlib.sha256(canonical_payload(record) + b"\n" + counts).hexdigest()

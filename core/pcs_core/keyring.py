@@ -130,6 +130,22 @@ class Keyring:
         """Return the key of this id: the operator's, or the one that follows from the key itself."""
         return self._by_id.get(key_id)
 
+    def recognise(self, record: Record, digest: bytes, at_s: float) -> KeyEntry | None:
+        """Try the one key that last signed for the record's shard.
+
+        Args:
+            record: A decoded record.
+            digest: SHA-256 of its canonical payload.
+            at_s: When it was received, seconds since 1970.
+
+        Returns:
+            The key, if it verifies the record; `None` says nothing of what `verify` would find.
+        """
+        likely = self._likely.get(record.shard_id)
+        if likely is None or likely.refusal(at_s, record.shard_id) is not None:
+            return None
+        return likely if likely.record_key.verifies_text(digest, record.sig) else None
+
     def verify(self, record: Record, at_s: float) -> KeyEntry | None:
         """Check a record's signature (contract §4 step 5).
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import re
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import pairwise
 from typing import Annotated, Literal
 
@@ -35,12 +36,13 @@ SEED_MAX = 2**63 - 1
 DIMENSIONS_MAX = 4096
 FALLBACKS_MAX, FALLBACK_CHARACTERS_MAX = 16, 64
 _INTEGER_MAX = 2**63 - 1
+_CACHED_SECONDS_MAX = 1_024
 
 _Count = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
 _Scale = Annotated[int, Meta(ge=1, le=_INTEGER_MAX)]
 _HexDigest = Annotated[str, Meta(pattern=HEX_DIGEST_PATTERN)]
 _TIME = re.compile(
-    r"\A\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:(?P<second>\d{2})(?P<fraction>\.\d+)?(?:[Zz]|[+-]00:00)\Z", re.ASCII
+    r"\A\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?P<fraction>\.\d+)?(?:[Zz]|[+-]00:00)\Z", re.ASCII
 )
 
 
@@ -172,16 +174,21 @@ def sent_at_s(record: Record) -> float:
     """
     text = record.sent_at
     if match := _TIME.match(text):
-        leap = match["second"] == "60"  # RFC 3339 allows a leap second, Python's datetime does not
-        whole = text[:17] + ("59" if leap else match["second"])
-        fraction = float(match["fraction"] or 0)
-        try:
-            moment = datetime.fromisoformat(whole + "+00:00") + timedelta(seconds=float(leap))
-        except (ValueError, OverflowError):
-            pass
-        else:
-            return moment.timestamp() + fraction
+        whole_s = _whole_second_s(text[:19])
+        if whole_s is not None:
+            return whole_s + float(match["fraction"] or 0)
     raise MalformedError("$.sent_at", describe(text), ALLOWED["sent_at"])
+
+
+@lru_cache(maxsize=_CACHED_SECONDS_MAX)
+def _whole_second_s(text: str) -> float | None:
+    """Return `YYYY-MM-DDTHH:MM:SS` in seconds since 1970; `None` if there is no such second."""
+    leap = text.endswith("60")  # RFC 3339 allows a leap second, Python's datetime does not
+    try:
+        moment = datetime.fromisoformat((text[:17] + "59" if leap else text) + "+00:00")
+        return (moment + timedelta(seconds=float(leap))).timestamp()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _check_scales(record: Record) -> None:

@@ -7,6 +7,7 @@ spellings; a bad signature is one that no key verifies. Comparison is constant t
 from __future__ import annotations
 
 import base64
+import binascii
 import enum
 import hashlib
 import hmac
@@ -26,6 +27,9 @@ HMAC_KEY_SHORT_BYTES = 16
 """An HMAC key below this length works, and is worth a warning."""
 
 _KEY_ID_HEX_DIGITS = 16
+_BLOCK_BYTES = 64
+_INNER_PAD = bytes(byte ^ 0x36 for byte in range(256))
+_OUTER_PAD = bytes(byte ^ 0x5C for byte in range(256))
 
 
 class SigningAlgorithm(enum.StrEnum):
@@ -57,11 +61,14 @@ class VerificationKey(Protocol):
     def verifies(self, digest: bytes, signature: bytes) -> bool:
         """Whether the signature is this key's over the digest."""
 
+    def verifies_text(self, digest: bytes, text: str) -> bool:
+        """Whether the text is standard base64 of this key's signature over the digest. Never raises."""
+
 
 class HmacKey:
     """A shared secret of any non-zero length: signs and verifies by HMAC-SHA256."""
 
-    __slots__ = ("_keyed", "key_id")
+    __slots__ = ("_inner", "_outer", "key_id")
 
     def __init__(self, secret: bytes) -> None:
         """Take the raw bytes of the secret.
@@ -71,8 +78,12 @@ class HmacKey:
         """
         if not secret:
             raise KeyMaterialError("found an empty HMAC key; allowed: one byte or more")
-        # Keyed once and copied per record: half the cost of hmac.digest.
-        self._keyed = hmac.new(secret, digestmod=hashlib.sha256)
+        # RFC 2104, the two hashes keyed once and copied for each record: a third of the cost of hmac.digest.
+        block = (hashlib.sha256(secret).digest() if len(secret) > _BLOCK_BYTES else secret).ljust(
+            _BLOCK_BYTES, b"\0"
+        )
+        self._inner = hashlib.sha256(block.translate(_INNER_PAD))
+        self._outer = hashlib.sha256(block.translate(_OUTER_PAD))
         # A MAC of a fixed text tells no more about the key than any signature made with it.
         self.key_id = "hmac-" + self.sign(b"pcs key id").hex()[:_KEY_ID_HEX_DIGITS]
 
@@ -81,13 +92,20 @@ class HmacKey:
 
     def sign(self, digest: bytes) -> bytes:
         """Return HMAC-SHA256(secret, digest), 32 bytes."""
-        mac = self._keyed.copy()
-        mac.update(digest)
-        return mac.digest()
+        inner = self._inner.copy()
+        inner.update(digest)
+        outer = self._outer.copy()
+        outer.update(inner.digest())
+        return outer.digest()
 
     def verifies(self, digest: bytes, signature: bytes) -> bool:
         """Whether the signature is this key's over the digest, in constant time."""
         return hmac.compare_digest(self.sign(digest), signature)
+
+    def verifies_text(self, digest: bytes, text: str) -> bool:
+        """Whether the text is the base64 of this key's signature over the digest, in constant time."""
+        own = binascii.b2a_base64(self.sign(digest), newline=False)
+        return hmac.compare_digest(own, text.encode("utf-8", "surrogatepass"))
 
 
 class Ed25519PublicKey:
@@ -120,6 +138,13 @@ class Ed25519PublicKey:
         except (NaclBadSignatureError, ValueError):  # ValueError: not 64 bytes
             return False
         return True
+
+    def verifies_text(self, digest: bytes, text: str) -> bool:
+        """Whether the text is the base64 of this key's signature over the digest."""
+        try:
+            return self.verifies(digest, decode_signature(text))
+        except MalformedError:
+            return False
 
 
 class Ed25519SecretKey:

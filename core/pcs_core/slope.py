@@ -23,7 +23,7 @@ def theil_sen_slope(scales: Sequence[int], counts: Sequence[int]) -> float:
     2.0
     """
     logs = [math.log2(count) for count in counts]
-    slopes = sorted([(logs[j] - logs[i]) / run for i, j, run in _runs(tuple(scales))])
+    slopes = sorted([(logs[j] - logs[i]) / run for i, j, run in pair_runs(tuple(scales))])
     middle = len(slopes) // 2
     if len(slopes) % 2:
         return slopes[middle]
@@ -31,7 +31,7 @@ def theil_sen_slope(scales: Sequence[int], counts: Sequence[int]) -> float:
 
 
 @lru_cache(maxsize=_CACHED_SCALE_SETS_MAX)
-def _runs(scales: tuple[int, ...]) -> tuple[tuple[int, int, float], ...]:
+def pair_runs(scales: tuple[int, ...]) -> tuple[tuple[int, int, float], ...]:
     """Return every pair of positions with the difference of the logs of its scales."""
     return tuple((i, j, _log2_ratio(scales[i], scales[j])) for i, j in combinations(range(len(scales)), 2))
 

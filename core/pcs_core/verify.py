@@ -96,7 +96,7 @@ def verify(record: Record, params: Params, calibration: Mapping[str, object] | N
         reasons.append("coherence_out_of_bounds")
     if not 0 <= r <= 1:  # 3
         reasons.append("compressibility_out_of_bounds")
-    if any(counts[coarse] > counts[fine] for coarse, fine in _divisor_pairs(tuple(record.scales))):  # 4
+    if any(counts[coarse] > counts[fine] for coarse, fine in divisor_pairs(tuple(record.scales))):  # 4
         reasons.append("counts_not_monotone")
     if record.regime != classify_regime(d_hat, coh_star, params):  # 5
         reasons.append("regime_mismatch")
@@ -114,7 +114,7 @@ def verify(record: Record, params: Params, calibration: Mapping[str, object] | N
 
 
 @lru_cache(maxsize=_CACHED_SCALE_SETS_MAX)
-def _divisor_pairs(scales: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
+def divisor_pairs(scales: tuple[int, ...]) -> tuple[tuple[int, int], ...]:
     """Return the positions (coarse, fine) of every two scales of which the first divides the second."""
     return tuple(
         (coarse, fine)

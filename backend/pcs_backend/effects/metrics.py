@@ -6,8 +6,9 @@ are counted together.
 
 from __future__ import annotations
 
+import collections
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
@@ -104,13 +105,24 @@ class Metrics:
         """Add a gauge that is read when metrics are asked for."""
         Gauge(name, documentation, registry=self.registry).set_function(read)
 
-    def count_first(self, tenant: str, status: int, reasons: tuple[str, ...]) -> None:
-        """Count a first outcome that this process stored (contract §4 step 10)."""
-        (self.escalated if status == 202 else self.accepted).inc()
-        by_tenant = self._tenant_escalated if status == 202 else self._tenant_accepted
-        by_tenant.labels(self._label(tenant)).inc()
-        for reason in reasons:
-            self.escalated_by_reason.labels(reason).inc()
+    def count_firsts(self, firsts: Iterable[tuple[str, int, tuple[str, ...]]]) -> None:
+        """Count first outcomes that this process stored (contract §4 step 10).
+
+        Args:
+            firsts: Tenant, status and reasons of each.
+        """
+        outcomes: collections.Counter[tuple[str, bool]] = collections.Counter()
+        by_reason: collections.Counter[str] = collections.Counter()
+        for tenant, status, reasons in firsts:
+            outcomes[tenant, status == 202] += 1
+            if reasons:
+                by_reason.update(reasons)
+        for (tenant, escalated), count in outcomes.items():
+            (self.escalated if escalated else self.accepted).inc(count)
+            by_tenant = self._tenant_escalated if escalated else self._tenant_accepted
+            by_tenant.labels(self._label(tenant)).inc(count)
+        for reason, count in by_reason.items():
+            self.escalated_by_reason.labels(reason).inc(count)
 
     def count_replay(self, tenant: str) -> None:
         """Count an answer that repeats a first outcome."""
@@ -125,6 +137,11 @@ class Metrics:
         """Time a submit with as many outcomes."""
         for _ in range(outcomes):
             self.verify_seconds.observe(taken_s)
+
+    def observe_skews(self, skews_s: Sequence[float]) -> None:
+        """Note how far `sent_at` lay from the time received, for some records."""
+        for skew_s in skews_s:
+            self.sent_at_skew.observe(skew_s)
 
     @contextlib.contextmanager
     def time_sync(self, monotonic: MonotonicClock) -> Iterator[None]:

@@ -97,8 +97,21 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
             MalformedError: `sig` is not base64.
             BadSignatureError: No valid key verifies it, or the key is not its sender's.
         """
+        entry = self.keyring.verify(record, request.envelope.received_at_ms / 1_000)
+        return self.author(entry, request, signed_by)
+
+    def author(self, entry: KeyEntry | None, request: Request, signed_by: KeyEntry | None) -> Author:
+        """Say whom a record is from.
+
+        Args:
+            entry: The key that verified it; `None` where signing is off.
+            request: How it came.
+            signed_by: The key that signed the request as a whole, if one did.
+
+        Raises:
+            BadSignatureError: The key is not its sender's.
+        """
         envelope = request.envelope
-        entry = self.keyring.verify(record, envelope.received_at_ms / 1_000)
         if not self.multi_tenant:
             return Author(DEFAULT_TENANT, "" if entry is None else entry.key_id)
         bound_to = self.peers.get(envelope.peer)

@@ -1,0 +1,263 @@
+"""Many records at once: the same results as one by one, at a fraction of the cost (contract §1 to §4).
+
+What `record`, `canonical`, `identity`, `slope` and `verify` define for one record is done here for a batch: typed decoding
+in C, one canonical payload a record, and the arithmetic in NumPy, a call for the whole batch. The results are the same to
+the bit: the operations are the same IEEE operations in the same order, and where they might not be (a number that is not
+rounded yet, one that is spelled with an exponent, a field out of the ordinary) the record is left to the plain functions.
+Pure, as they are.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import math
+import re
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import msgspec
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from pcs_core.canonical import DECIMALS, canonical_payload, round9
+from pcs_core.errors import MalformedError
+from pcs_core.params import Params
+from pcs_core.record import Record, sent_at_s
+from pcs_core.regime import Regime
+from pcs_core.slope import pair_runs
+from pcs_core.verify import Reason, Recomputed, Verdict, divisor_pairs, verify
+
+BULK_MIN = 6
+"""Records from which on NumPy's cost a call is paid back."""
+
+_Floats = NDArray[np.float64]
+_Bools = NDArray[np.bool_]
+
+_SCALE = 10.0**DECIMALS
+_EXACT_MAX = 1e3
+"""Magnitude up to which a product with `_SCALE` lies so close to the exact one that `_TIE_MARGIN` tells ties apart."""
+
+_TIE_MARGIN = 1e-3
+_PLAIN_MIN, _PLAIN_MAX = 1e-4, 1e16
+"""Between them orjson and `repr` spell a float alike; beyond, each writes an exponent in its own way."""
+
+_REGIMES: tuple[Regime, ...] = ("sticky", "non_sticky", "mixed")
+_CACHED_SCALE_SETS_MAX = 256
+_NAMES = re.compile(r"[0-9a-f]{64}\|[0-9]+\|[A-Za-z0-9._:/@+-]{1,128}", re.ASCII)
+_VERSION = re.compile(r"0\.[0-9]{1,9}", re.ASCII)
+
+
+class _Plain(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A record whose names are not checked yet: `_NAMES` does that in one go."""
+
+    pcs_id: str  # type: ignore[assignment]  # checked against the hash of its parts
+    shard_id: str  # type: ignore[assignment]
+    merkle_root: str
+    version: str
+
+
+class Checked(NamedTuple):
+    """A record that is well-formed and its own; its signature is still to be checked.
+
+    Attributes:
+        record: As sent.
+        digest: SHA-256 of its canonical payload: what is signed.
+        fingerprint: As `fingerprint` gives it.
+    """
+
+    record: Record
+    digest: bytes
+    fingerprint: str
+
+
+_decode = msgspec.json.Decoder(_Plain).decode
+
+
+def read_records(bodies: Sequence[bytes]) -> list[Checked | None]:
+    """Decode records, and check structure, types, ranges and identity (contract §4 steps 4 and 6).
+
+    Args:
+        bodies: One record each.
+
+    Returns:
+        In order; `None` for each that is left to `decode_record` and `check_identity`, be it good or bad.
+    """
+    found = [_read(body) for body in bodies]
+    records = [each for each in found if each is not None]
+    payloads = iter(canonical_payloads(records))
+    checked: list[Checked | None] = []
+    for record in found:
+        if record is None:
+            checked.append(None)
+            continue
+        signed = hashlib.sha256(next(payloads))
+        digest = signed.digest()
+        checked.append(
+            Checked(record, digest, _fingerprint(signed, record.scales, list(record.n_j.values())))
+        )
+    return checked
+
+
+def canonical_payloads(records: Sequence[Record]) -> list[bytes]:
+    """Return `canonical_payload` of each record."""
+    values = [value for each in records for value in (each.d_hat, each.budget, each.coh_star, each.r)]
+    texts = iter(_spell(values))
+    return [
+        f'{{"D_hat":{next(texts)},"budget":{next(texts)},"coh_star":{next(texts)},"epoch":{each.epoch},'
+        f'"merkle_root":"{each.merkle_root}","pcs_id":"{each.pcs_id}","r":{next(texts)},'
+        f'"shard_id":"{each.shard_id}"}}'.encode("ascii")
+        for each in records
+    ]
+
+
+def verify_many(records: Sequence[Record], params: Params) -> list[Verdict]:
+    """Return `verify` of each record."""
+    if len(records) < BULK_MIN:
+        return [verify(each, params) for each in records]
+    by_scales: dict[tuple[int, ...], list[int]] = {}
+    for position, each in enumerate(records):
+        by_scales.setdefault(tuple(each.scales), []).append(position)
+    verdicts: dict[int, Verdict] = {}
+    for scales, positions in by_scales.items():
+        group = [records[position] for position in positions]
+        if len(group) < BULK_MIN:
+            verdicts.update((position, verify(records[position], params)) for position in positions)
+        else:
+            verdicts.update(zip(positions, _verify_group(scales, group, params), strict=True))
+    return [verdicts[position] for position in range(len(records))]
+
+
+def fingerprint(record: Record) -> str:
+    """Hash what makes two records with one id the same: the signed subset, scales and N_j."""
+    return _fingerprint(hashlib.sha256(canonical_payload(record)), record.scales, record.counts)
+
+
+def round9_all(values: _Floats) -> _Floats:
+    """Return `round9` of each value."""
+    with np.errstate(over="ignore", invalid="ignore"):
+        scaled = values * _SCALE
+        nearest = np.rint(scaled)
+        rounded: _Floats = nearest / _SCALE + 0.0
+        safe = (np.abs(np.abs(scaled - nearest) - 0.5) > _TIE_MARGIN) & (np.abs(values) < _EXACT_MAX)
+    for position in np.flatnonzero(~safe).tolist():
+        rounded[position] = round9(float(values[position]))
+    return rounded
+
+
+def _fingerprint(signed: hashlib._Hash, scales: list[int], counts: list[int]) -> str:
+    """Return the fingerprint, given the hash of the canonical payload so far."""
+    signed.update(b"\n" + orjson.dumps([scales, counts]))
+    return signed.hexdigest()
+
+
+def _read(body: bytes) -> _Plain | None:
+    if not body.isascii():  # orjson refuses bytes that are not UTF-8 also where nothing is read
+        return None
+    try:
+        record = _decode(body)
+        sent_at_s(record)
+    except (msgspec.MsgspecError, MalformedError, RecursionError):
+        return None
+    name = f"{record.merkle_root}|{record.epoch}|{record.shard_id}"
+    keys = _scale_keys(tuple(record.scales))
+    if (
+        keys is None
+        or tuple(record.n_j) != keys
+        or not _NAMES.fullmatch(name)
+        or not _VERSION.fullmatch(record.version)
+        or hashlib.sha256(name.encode("ascii")).hexdigest() != record.pcs_id
+    ):
+        return None
+    return record
+
+
+@lru_cache(maxsize=_CACHED_SCALE_SETS_MAX)
+def _scale_keys(scales: tuple[int, ...]) -> tuple[str, ...] | None:
+    """Return the keys of `N_j` in the order of the scales; `None` if these do not increase."""
+    if any(left >= right for left, right in itertools.pairwise(scales)):
+        return None
+    return tuple(map(str, scales))
+
+
+def _spell(values: Sequence[float]) -> list[str]:
+    """Return the canonical spelling of each number."""
+    if not values:
+        return []
+    rounded = round9_all(np.array(values, dtype=np.float64))
+    texts = orjson.dumps(rounded.tolist())[1:-1].decode("ascii").split(",")
+    size = np.abs(rounded)
+    for position in np.flatnonzero(((size < _PLAIN_MIN) & (size != 0.0)) | (size >= _PLAIN_MAX)).tolist():
+        texts[position] = repr(float(rounded[position]))
+    return texts
+
+
+def _verify_group(scales: tuple[int, ...], records: Sequence[Record], params: Params) -> list[Verdict]:
+    """Return `verify` of records with the same scales: the same operations in the same order, on columns."""
+    claimed = round9_all(
+        np.array([(each.d_hat, each.coh_star, each.r, each.budget) for each in records]).T.ravel()
+    )
+    d_hat, coh_star, r, claimed_budget = claimed.reshape(4, -1)
+    counts = np.array([list(each.n_j.values()) for each in records], dtype=np.int64)
+    slope = round9_all(_slopes(scales, counts))
+    budget = round9_all(_budgets(d_hat, coh_star, r, params))
+    regime, slope_regime = _regimes(d_hat, coh_star, params), _regimes(slope, coh_star, params)
+    monotone = np.ones(len(records), dtype=np.bool_)
+    for coarse, fine in divisor_pairs(scales):
+        monotone &= counts[:, coarse] <= counts[:, fine]
+    failed: dict[Reason, _Bools] = {
+        "slope_out_of_tolerance": round9_all(np.abs(d_hat - slope)) > params.tol_d,
+        "coherence_out_of_bounds": (coh_star < 0) | (coh_star > round9(1 + params.tol_coh)),
+        "compressibility_out_of_bounds": (r < 0) | (r > 1),
+        "counts_not_monotone": ~monotone,
+        "regime_mismatch": np.array(
+            [each.regime != expected for each, expected in zip(records, regime, strict=True)]
+        ),
+        "budget_mismatch": round9_all(np.abs(claimed_budget - budget)) > params.tol_budget,
+        "degraded": np.array([each.ft.degraded for each in records]),
+    }
+    recomputed = [
+        Recomputed(*each)
+        for each in zip(
+            slope.tolist(),
+            slope_regime,
+            round9_all(_budgets(slope, coh_star, r, params)).tolist(),
+            strict=True,
+        )
+    ]
+    reasons: dict[int, list[Reason]] = {}
+    for reason, where in failed.items():
+        for position in np.flatnonzero(where).tolist():
+            reasons.setdefault(position, []).append(reason)
+    return [Verdict(tuple(reasons.get(position, ())), figures) for position, figures in enumerate(recomputed)]
+
+
+def _slopes(scales: tuple[int, ...], counts: NDArray[np.int64]) -> _Floats:
+    """Return `theil_sen_slope` of each row of counts. The logs are `math`'s: NumPy's may differ in the last bit."""
+    logs = np.fromiter(map(math.log2, counts.ravel().tolist()), dtype=np.float64).reshape(counts.shape)
+    low, high, runs = (np.array(column) for column in zip(*pair_runs(scales), strict=True))
+    slopes = np.sort((logs[:, high] - logs[:, low]) / runs, axis=1)
+    middle = slopes.shape[1] // 2
+    median: _Floats = slopes[:, middle]
+    return median if slopes.shape[1] % 2 else (slopes[:, middle - 1] + median) / 2
+
+
+def _budgets(d_hat: _Floats, coh_star: _Floats, r: _Floats, params: Params) -> _Floats:
+    """Return `compute_budget` of each position."""
+    with np.errstate(over="ignore"):
+        budget = (
+            params.base
+            + params.alpha * (1 - r)
+            + params.beta * np.maximum(0.0, d_hat - params.d0)
+            + params.gamma * coh_star
+        )
+        return np.clip(budget, 0.0, 1.0)
+
+
+def _regimes(d_hat: _Floats, coh_star: _Floats, params: Params) -> list[Regime]:
+    """Return `classify_regime` of each position."""
+    sticky = (coh_star >= params.sticky_coh_min) & (d_hat <= params.sticky_d_max)
+    codes = np.where(sticky, 0, np.where(d_hat >= params.non_sticky_d_min, 1, 2))
+    return [_REGIMES[code] for code in codes.tolist()]
