@@ -9,13 +9,13 @@ Pure, as they are.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import itertools
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import NamedTuple
 
 import msgspec
 import numpy as np
@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pcs_core.canonical import DECIMALS, canonical_payload, round9
 from pcs_core.errors import MalformedError
 from pcs_core.params import Params
-from pcs_core.record import Record, sent_at_s
+from pcs_core.record import VERSION, Record, sent_at_s
 from pcs_core.regime import Regime
 from pcs_core.slope import pair_runs
 from pcs_core.verify import Reason, Recomputed, Verdict, divisor_pairs, verify
@@ -46,8 +46,7 @@ _PLAIN_MIN, _PLAIN_MAX = 1e-4, 1e16
 
 _REGIMES: tuple[Regime, ...] = ("sticky", "non_sticky", "mixed")
 _CACHED_SCALE_SETS_MAX = 256
-_NAMES = re.compile(r"[0-9a-f]{64}\|[0-9]+\|[A-Za-z0-9._:/@+-]{1,128}", re.ASCII)
-_VERSION = re.compile(r"0\.[0-9]{1,9}", re.ASCII)
+_NAMES = re.compile(r"(?:[0-9a-f]{64}\|[0-9]+\|[A-Za-z0-9._:/@+-]{1,128}\n)*", re.ASCII)
 
 
 class _Plain(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -59,7 +58,7 @@ class _Plain(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     version: str
 
 
-class Checked(NamedTuple):
+class Checked(msgspec.Struct, frozen=True, gc=False):
     """A record that is well-formed and its own; its signature is still to be checked.
 
     Attributes:
@@ -73,7 +72,9 @@ class Checked(NamedTuple):
     fingerprint: str
 
 
-_decode = msgspec.json.Decoder(_Plain).decode
+_decoder = msgspec.json.Decoder(_Plain)
+_decode, _decode_lines = _decoder.decode, _decoder.decode_lines
+_sha256, _dumps = hashlib.sha256, orjson.dumps
 
 
 def read_records(bodies: Sequence[bytes]) -> list[Checked | None]:
@@ -85,19 +86,29 @@ def read_records(bodies: Sequence[bytes]) -> list[Checked | None]:
     Returns:
         In order; `None` for each that is left to `decode_record` and `check_identity`, be it good or bad.
     """
-    found = [_read(body) for body in bodies]
-    records = [each for each in found if each is not None]
-    payloads = iter(canonical_payloads(records))
+    records = _decode_all(bodies)
+    names = [f"{each.merkle_root}|{each.epoch}|{each.shard_id}" for each in records if each is not None]
+    ids: Iterator[str | None]
+    if _NAMES.fullmatch("\n".join([*names, ""])) is not None:
+        ids = iter([_sha256(name.encode()).hexdigest() for name in names])
+    else:
+        ids = iter(
+            [_sha256(name.encode()).hexdigest() if _NAMES.fullmatch(name + "\n") else None for name in names]
+        )
+    good = [
+        each if each is not None and each.pcs_id == next(ids) and _is_ordinary(each) else None
+        for each in records
+    ]
+    payloads = iter(canonical_payloads([each for each in good if each is not None]))
     checked: list[Checked | None] = []
-    for record in found:
-        if record is None:
+    for each in good:
+        if each is None:
             checked.append(None)
             continue
-        signed = hashlib.sha256(next(payloads))
+        signed = _sha256(next(payloads))
         digest = signed.digest()
-        checked.append(
-            Checked(record, digest, _fingerprint(signed, record.scales, list(record.n_j.values())))
-        )
+        signed.update(b"\n" + _dumps([each.scales, list(each.n_j.values())]))
+        checked.append(Checked(each, digest, signed.hexdigest()))
     return checked
 
 
@@ -132,7 +143,8 @@ def verify_many(records: Sequence[Record], params: Params) -> list[Verdict]:
 
 def fingerprint(record: Record) -> str:
     """Hash what makes two records with one id the same: the signed subset, scales and N_j."""
-    return _fingerprint(hashlib.sha256(canonical_payload(record)), record.scales, record.counts)
+    counts = _dumps([record.scales, record.counts])
+    return _sha256(canonical_payload(record) + b"\n" + counts).hexdigest()
 
 
 def round9_all(values: _Floats) -> _Floats:
@@ -147,31 +159,36 @@ def round9_all(values: _Floats) -> _Floats:
     return rounded
 
 
-def _fingerprint(signed: hashlib._Hash, scales: list[int], counts: list[int]) -> str:
-    """Return the fingerprint, given the hash of the canonical payload so far."""
-    signed.update(b"\n" + orjson.dumps([scales, counts]))
-    return signed.hexdigest()
+def _decode_all(bodies: Sequence[bytes]) -> list[_Plain | None]:
+    """Decode in one call, or one by one where there is one that cannot be."""
+    together = b"\n".join(bodies)
+    # Outside ASCII orjson refuses bytes that are not UTF-8 also where nothing is read; the plain functions use it.
+    if together.isascii() and together.count(b"\n") == len(bodies) - 1:
+        with contextlib.suppress(msgspec.MsgspecError, RecursionError):
+            records: list[_Plain | None] = [*_decode_lines(together)]
+            if len(records) == len(bodies):
+                return records
+    return [_decode_one(body) for body in bodies]
 
 
-def _read(body: bytes) -> _Plain | None:
-    if not body.isascii():  # orjson refuses bytes that are not UTF-8 also where nothing is read
+def _decode_one(body: bytes) -> _Plain | None:
+    if not body.isascii():
         return None
     try:
-        record = _decode(body)
+        return _decode(body)
+    except (msgspec.MsgspecError, RecursionError):
+        return None
+
+
+def _is_ordinary(record: _Plain) -> bool:
+    """Whether scales, version and time are well-formed, and N_j in the order of the scales."""
+    if record.version != VERSION or tuple(record.n_j) != _scale_keys(tuple(record.scales)):
+        return False
+    try:
         sent_at_s(record)
-    except (msgspec.MsgspecError, MalformedError, RecursionError):
-        return None
-    name = f"{record.merkle_root}|{record.epoch}|{record.shard_id}"
-    keys = _scale_keys(tuple(record.scales))
-    if (
-        keys is None
-        or tuple(record.n_j) != keys
-        or not _NAMES.fullmatch(name)
-        or not _VERSION.fullmatch(record.version)
-        or hashlib.sha256(name.encode("ascii")).hexdigest() != record.pcs_id
-    ):
-        return None
-    return record
+    except MalformedError:
+        return False
+    return True
 
 
 @lru_cache(maxsize=_CACHED_SCALE_SETS_MAX)
@@ -196,12 +213,14 @@ def _spell(values: Sequence[float]) -> list[str]:
 
 def _verify_group(scales: tuple[int, ...], records: Sequence[Record], params: Params) -> list[Verdict]:
     """Return `verify` of records with the same scales: the same operations in the same order, on columns."""
-    claimed = round9_all(
-        np.array([(each.d_hat, each.coh_star, each.r, each.budget) for each in records]).T.ravel()
-    )
-    d_hat, coh_star, r, claimed_budget = claimed.reshape(4, -1)
-    counts = np.array([list(each.n_j.values()) for each in records], dtype=np.int64)
-    slope = round9_all(_slopes(scales, counts))
+    claimed = [value for each in records for value in (each.d_hat, each.coh_star, each.r, each.budget)]
+    d_hat, coh_star, r, claimed_budget = round9_all(np.array(claimed)).reshape(-1, 4).T.copy()
+    keys = _scale_keys(scales)
+    flat_counts = [
+        count for each in records for count in (each.n_j.values() if tuple(each.n_j) == keys else each.counts)
+    ]
+    counts = np.array(flat_counts, dtype=np.int64).reshape(-1, len(scales))
+    slope = round9_all(_slopes(scales, flat_counts))
     budget = round9_all(_budgets(d_hat, coh_star, r, params))
     regime, slope_regime = _regimes(d_hat, coh_star, params), _regimes(slope, coh_star, params)
     monotone = np.ones(len(records), dtype=np.bool_)
@@ -234,9 +253,9 @@ def _verify_group(scales: tuple[int, ...], records: Sequence[Record], params: Pa
     return [Verdict(tuple(reasons.get(position, ())), figures) for position, figures in enumerate(recomputed)]
 
 
-def _slopes(scales: tuple[int, ...], counts: NDArray[np.int64]) -> _Floats:
+def _slopes(scales: tuple[int, ...], counts: Sequence[int]) -> _Floats:
     """Return `theil_sen_slope` of each row of counts. The logs are `math`'s: NumPy's may differ in the last bit."""
-    logs = np.fromiter(map(math.log2, counts.ravel().tolist()), dtype=np.float64).reshape(counts.shape)
+    logs = np.array(list(map(math.log2, counts))).reshape(-1, len(scales))
     low, high, runs = (np.array(column) for column in zip(*pair_runs(scales), strict=True))
     slopes = np.sort((logs[:, high] - logs[:, low]) / runs, axis=1)
     middle = slopes.shape[1] // 2

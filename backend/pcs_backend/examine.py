@@ -6,12 +6,12 @@ what is wrong with it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Container, Sequence
 
+import msgspec
 import structlog
 
-from pcs_backend.bulk import BULK_MIN, Checked, fingerprint, read_records
+from pcs_backend.bulk import BULK_MIN, fingerprint, read_records
 from pcs_backend.dedup.store import Key
 from pcs_backend.effects.logs import LogBudget
 from pcs_backend.effects.metrics import Metrics
@@ -28,7 +28,7 @@ from pcs_core.record import Record, check_identity, decode_record, sent_at_s
 _log = structlog.get_logger(__name__)
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True, gc=False):
     """One record of a request.
 
     Attributes:
@@ -46,7 +46,7 @@ class Entry(NamedTuple):
     signed_by: KeyEntry | None
 
 
-class Examined(NamedTuple):
+class Examined(msgspec.Struct, frozen=True, gc=False):
     """An entry whose record is well-formed, signed and its own."""
 
     entry: Entry
@@ -60,7 +60,7 @@ class Examined(NamedTuple):
         return Key(self.author.tenant, self.record.pcs_id)
 
 
-class Refused(NamedTuple):
+class Refused(msgspec.Struct, frozen=True, gc=False):
     """An entry refused for good; `record` and `reason` are for whoever listens."""
 
     entry: Entry
@@ -108,12 +108,7 @@ class Examiner:
         if len(entries) < BULK_MIN:
             results = [self._examine(entry, trust, limited=limited) for entry in entries]
         else:
-            checked = read_records([entry.body for entry in entries])
-            results = [
-                self._recognise(entry, each, trust, limited=limited)
-                or self._examine(entry, trust, limited=limited)
-                for entry, each in zip(entries, checked, strict=True)
-            ]
+            results = self._examine_many(entries, trust, limited=limited)
         self._metrics.observe_skews(
             [
                 each.entry.received.request.envelope.received_at_ms / 1_000 - sent_at_s(each.record)
@@ -140,26 +135,24 @@ class Examiner:
         reply = Problem.BAD_SIGNATURE.reply(str(error), field=field)
         return Refused(entry, Problem.BAD_SIGNATURE, reply, record, error.reason)
 
-    def _recognise(
-        self, entry: Entry, checked: Checked | None, trust: Trust, *, limited: bool
-    ) -> Examined | None:
-        """Return what is found where the likely key verifies a record that `read_records` could check."""
-        if checked is None or len(entry.body) > self._record_bytes_max:
-            return None
-        record = checked.record
-        request = entry.received.request
-        key = None
-        if trust.keyring:
-            key = trust.keyring.recognise(record, checked.digest, request.envelope.received_at_ms / 1_000)
-            if key is None:
-                return None
-        try:
-            author = trust.author(key, request, entry.signed_by)
-        except BadSignatureError:
-            return None
-        if limited and self._limiter.has_limits(author.tenant):
-            return None
-        return Examined(entry, record, author, checked.fingerprint)
+    def _examine_many(
+        self, entries: Sequence[Entry], trust: Trust, *, limited: bool
+    ) -> list[Examined | Refused]:
+        results: list[Examined | Refused] = []
+        request, recognise = None, None
+        limits: Container[str] = self._limiter.limited if limited else ()
+        for entry, checked in zip(entries, read_records([each.body for each in entries]), strict=True):
+            if entry.received.request is not request or recognise is None:
+                request = entry.received.request
+                recognise = trust.recogniser(request, entry.signed_by)
+            author = None
+            if checked is not None and len(entry.body) <= self._record_bytes_max:
+                author = recognise(checked.record, checked.digest)
+            if checked is None or author is None or author.tenant in limits:
+                results.append(self._examine(entry, trust, limited=limited))
+            else:
+                results.append(Examined(entry, checked.record, author, checked.fingerprint))
+        return results
 
     def _examine(self, entry: Entry, trust: Trust, *, limited: bool) -> Examined | Refused:
         """Steps 4, 5 and 6, with the tenant's limits after 5."""

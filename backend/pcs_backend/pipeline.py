@@ -62,7 +62,7 @@ _NEIGHBOUR = "a record of the same batch cannot be judged now, so nothing in the
 _log = structlog.get_logger(__name__)
 
 
-class _Answered(NamedTuple):
+class _Answered(msgspec.Struct, frozen=True, gc=False):
     """An examined entry and the outcome it is answered with."""
 
     examined: Examined
@@ -86,7 +86,7 @@ class _Answered(NamedTuple):
         return Reply(self.placed.winner.status, self.placed.winner.body, headers=headers)
 
 
-class _Undecided(NamedTuple):
+class _Undecided(msgspec.Struct, frozen=True):
     """An entry that cannot be judged now."""
 
     entry: Entry
@@ -231,7 +231,7 @@ class Pipeline:
         try:
             signed_by = self._trust().check_request(request)
             if is_alone:
-                return [whole._replace(signed_by=signed_by)]
+                return [msgspec.structs.replace(whole, signed_by=signed_by)]
             records = split_records(inflated(request), request.envelope.content_type)
         except MalformedError as error:
             return Refused(whole, Problem.MALFORMED, malformed_reply(error))

@@ -130,21 +130,10 @@ class Keyring:
         """Return the key of this id: the operator's, or the one that follows from the key itself."""
         return self._by_id.get(key_id)
 
-    def recognise(self, record: Record, digest: bytes, at_s: float) -> KeyEntry | None:
-        """Try the one key that last signed for the record's shard.
-
-        Args:
-            record: A decoded record.
-            digest: SHA-256 of its canonical payload.
-            at_s: When it was received, seconds since 1970.
-
-        Returns:
-            The key, if it verifies the record; `None` says nothing of what `verify` would find.
-        """
-        likely = self._likely.get(record.shard_id)
-        if likely is None or likely.refusal(at_s, record.shard_id) is not None:
-            return None
-        return likely if likely.record_key.verifies_text(digest, record.sig) else None
+    def likely(self, shard_id: str, at_s: float) -> KeyEntry | None:
+        """Return the key that last signed for a shard, if it may sign for it at a time; `None` if none is known."""
+        entry = self._likely.get(shard_id)
+        return None if entry is None or entry.refusal(at_s, shard_id) is not None else entry
 
     def verify(self, record: Record, at_s: float) -> KeyEntry | None:
         """Check a record's signature (contract §4 step 5).
@@ -164,12 +153,9 @@ class Keyring:
             return None
         signature = decode_signature(record.sig)
         usual = payload_digest(canonical_payload(record))
-        likely = self._likely.get(record.shard_id)
-        if likely is not None and likely.refusal(at_s, record.shard_id) is None:
-            if likely.record_key.verifies(usual, signature):
-                return likely
-        else:
-            likely = None
+        likely = self.likely(record.shard_id, at_s)
+        if likely is not None and likely.record_key.verifies(usual, signature):
+            return likely
         refusals = [(entry, entry.refusal(at_s, record.shard_id)) for entry in self.entries]
         allowed = [entry for entry, refusal in refusals if refusal is None]
         tries = [(usual, entry) for entry in allowed if entry is not likely]

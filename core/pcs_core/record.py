@@ -36,13 +36,13 @@ SEED_MAX = 2**63 - 1
 DIMENSIONS_MAX = 4096
 FALLBACKS_MAX, FALLBACK_CHARACTERS_MAX = 16, 64
 _INTEGER_MAX = 2**63 - 1
-_CACHED_SECONDS_MAX = 1_024
+_CACHED_TIMES_MAX, _CACHED_TIME_CHARACTERS_MAX = 1_024, 40
 
 _Count = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
 _Scale = Annotated[int, Meta(ge=1, le=_INTEGER_MAX)]
 _HexDigest = Annotated[str, Meta(pattern=HEX_DIGEST_PATTERN)]
 _TIME = re.compile(
-    r"\A\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:\d{2}(?P<fraction>\.\d+)?(?:[Zz]|[+-]00:00)\Z", re.ASCII
+    r"\A\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:(?P<second>\d{2})(?P<fraction>\.\d+)?(?:[Zz]|[+-]00:00)\Z", re.ASCII
 )
 
 
@@ -173,22 +173,27 @@ def sent_at_s(record: Record) -> float:
         MalformedError: Not an RFC 3339 time in UTC.
     """
     text = record.sent_at
-    if match := _TIME.match(text):
-        whole_s = _whole_second_s(text[:19])
-        if whole_s is not None:
-            return whole_s + float(match["fraction"] or 0)
-    raise MalformedError("$.sent_at", describe(text), ALLOWED["sent_at"])
+    read = _time_s if len(text) <= _CACHED_TIME_CHARACTERS_MAX else _time_s.__wrapped__
+    at_s = read(text)
+    if at_s is None:
+        raise MalformedError("$.sent_at", describe(text), ALLOWED["sent_at"])
+    return at_s
 
 
-@lru_cache(maxsize=_CACHED_SECONDS_MAX)
-def _whole_second_s(text: str) -> float | None:
-    """Return `YYYY-MM-DDTHH:MM:SS` in seconds since 1970; `None` if there is no such second."""
-    leap = text.endswith("60")  # RFC 3339 allows a leap second, Python's datetime does not
+@lru_cache(maxsize=_CACHED_TIMES_MAX)
+def _time_s(text: str) -> float | None:
+    """Return a time in seconds since 1970. Cached, because the records of a batch were sent at the same time."""
+    match = _TIME.match(text)
+    if match is None:
+        return None
+    leap = match["second"] == "60"  # RFC 3339 allows a leap second, Python's datetime does not
+    whole = text[:17] + ("59" if leap else match["second"])
+    fraction = float(match["fraction"] or 0)
     try:
-        moment = datetime.fromisoformat((text[:17] + "59" if leap else text) + "+00:00")
-        return (moment + timedelta(seconds=float(leap))).timestamp()
+        moment = datetime.fromisoformat(whole + "+00:00") + timedelta(seconds=float(leap))
     except (ValueError, OverflowError):
         return None
+    return moment.timestamp() + fraction
 
 
 def _check_scales(record: Record) -> None:

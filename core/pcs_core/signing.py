@@ -104,7 +104,10 @@ class HmacKey:
 
     def verifies_text(self, digest: bytes, text: str) -> bool:
         """Whether the text is the base64 of this key's signature over the digest, in constant time."""
-        own = binascii.b2a_base64(self.sign(digest), newline=False)
+        inner, outer = self._inner.copy(), self._outer.copy()
+        inner.update(digest)
+        outer.update(inner.digest())
+        own = binascii.b2a_base64(outer.digest(), newline=False)
         return hmac.compare_digest(own, text.encode("utf-8", "surrogatepass"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import random
@@ -152,6 +153,12 @@ def test_altered_fields_are_read_as_alone(field: str) -> None:
             bodies.append(json.dumps(pcs_records.document(**{field: value})).encode())
     bodies.append(json.dumps({name: value for name, value in GOOD.items() if name != field}).encode())
     assert_reads_alike(bodies)
+
+
+@pytest.mark.parametrize("pcs_id", ["", hashlib.sha256(b"").hexdigest()])
+def test_no_id_passes_for_that_of_parts_that_make_none(pcs_id: str) -> None:
+    bodies = [pcs_records.body({**GOOD, "merkle_root": "z" * 64, "pcs_id": pcs_id}) for _ in range(3)]
+    assert assert_reads_alike([*bodies, pcs_records.body(GOOD)]) == 1
 
 
 def test_ordinary_records_are_read_in_bulk() -> None:

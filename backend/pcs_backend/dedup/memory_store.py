@@ -31,7 +31,10 @@ from pcs_core.ports import Offload, RandomBytes, WallClock
 from pcs_core.wal import Files, Frame, NewFrame, read_snapshot, write_snapshot
 
 PURGE_MAX = 10_000
-"""Expired outcomes one purge removes at most."""
+"""Expired outcomes from which on a purge leaves the rest to the next."""
+
+_Id = tuple[str, str]
+"""A `Key` as a plain tuple, which is made in a tenth of the time."""
 
 SNAPSHOT_OUTCOMES_PER_FRAME = 256
 
@@ -70,7 +73,7 @@ class _Meta(msgspec.Struct, frozen=True):
 class _Contents(NamedTuple):
     covered_sequence: int
     outcomes: list[Outcome]
-    acked: list[Key]
+    acked: list[_Id]
     conflicts: list[Conflict]
 
 
@@ -92,13 +95,14 @@ class MemoryStore:
         self._now = now
         self._journal = journal
         self._records_max = records_max
-        self._outcomes: dict[Key, Outcome] = {}
+        self._outcomes: dict[_Id, Outcome] = {}
         # A heap, because a restart may have changed how long outcomes live. Entries of outcomes gone before are passed over.
-        self._expiries: list[tuple[int, Key]] = []
-        self._escalations: dict[Key, None] = {}
+        # One entry for what was kept together.
+        self._expiries: list[tuple[int, list[_Id]]] = []
+        self._escalations: dict[_Id, None] = {}
         self._conflicts: dict[str, dict[tuple[str, str], Conflict]] = {}
-        self._syncing: dict[Key, asyncio.Future[None]] = {}
-        self._acking: set[Key] = set()
+        self._syncing: dict[_Id, asyncio.Future[None]] = {}
+        self._acking: set[_Id] = set()
         self._in_flight: dict[object, int] = {}
         self.covered_sequence = 0
 
@@ -130,11 +134,14 @@ class MemoryStore:
             StoreUnavailableError: The store is full.
             InboxUnavailableError: The WAL refused; then nothing of the batch is stored.
         """
-        new: dict[Key, Candidate] = {}
-        others: list[Key] = []
-        for candidate in candidates:
-            key = candidate.outcome.key
-            if key in new or key in self._syncing or self._unexpired(key) is not None:
+        now_ms = self._now() * 1_000
+        outcomes, syncing = self._outcomes, self._syncing
+        keys = [_id_of(candidate.outcome) for candidate in candidates]
+        new: dict[_Id, Candidate] = {}
+        others: list[_Id] = []
+        for key, candidate in zip(keys, candidates, strict=True):
+            known = outcomes.get(key)
+            if key in new or key in syncing or (known is not None and known.expires_at_ms > now_ms):
                 others.append(key)
             else:
                 new[key] = candidate
@@ -144,12 +151,13 @@ class MemoryStore:
             if self._lacks_room(len(new)):
                 raise StoreUnavailableError("the memory store is full")
             await self._store(new)
+            if not others:
+                return [Placed(candidate.outcome, first=True) for candidate in candidates]
         for key in others:
-            if (syncing := self._syncing.get(key)) is not None:
-                await asyncio.shield(syncing)
+            if (waiting := self._syncing.get(key)) is not None:
+                await asyncio.shield(waiting)
         placed = []
-        for candidate in candidates:
-            key = candidate.outcome.key
+        for key, candidate in zip(keys, candidates, strict=True):
             first = new.get(key) is candidate
             winner = candidate.outcome if first else self._unexpired(key)
             if winner is None:
@@ -245,10 +253,15 @@ class MemoryStore:
             return
         match frame.kind:
             case FrameKind.OUTCOME | FrameKind.OUTCOMES:
-                for outcome in decode_outcomes(frame):
-                    known = self._outcomes.get(outcome.key)
-                    if known is None or known.expires_at_ms <= outcome.stored_at_ms:
-                        self._keep(outcome)
+                known = self._outcomes
+                self._keep(
+                    [
+                        outcome
+                        for outcome in decode_outcomes(frame)
+                        if (first := known.get(_id_of(outcome))) is None
+                        or first.expires_at_ms <= outcome.stored_at_ms
+                    ]
+                )
             case FrameKind.ACK:
                 self._escalations.pop(decode_ack(frame.envelope), None)
             case FrameKind.CONFLICT:
@@ -281,8 +294,7 @@ class MemoryStore:
         for frame in frames:
             match frame.kind:
                 case FrameKind.OUTCOME | FrameKind.OUTCOMES:
-                    for outcome in decode_outcomes(frame):
-                        self._keep(outcome)
+                    self._keep(decode_outcomes(frame))
                 case FrameKind.CONFLICT:
                     self._keep_conflict(decode_conflict(frame.envelope))
                 case _ if frame.kind == _SNAPSHOT_ACKED_KIND:
@@ -290,7 +302,7 @@ class MemoryStore:
                         Key(*msgspec.json.decode(frame.envelope, type=tuple[str, str])), None
                     )
 
-    async def _store(self, new: dict[Key, Candidate]) -> None:
+    async def _store(self, new: dict[_Id, Candidate]) -> None:
         """Hold the keys, sync, then store. Whoever comes for one of them meanwhile waits for the same sync."""
         synced: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         for key in new:
@@ -298,8 +310,7 @@ class MemoryStore:
         try:
             with self._writing():
                 await self._journal.write_outcomes(list(new.values()))
-                for candidate in new.values():
-                    self._keep(candidate.outcome)
+                self._keep([candidate.outcome for candidate in new.values()])
         except BaseException as error:
             failure = (
                 error if isinstance(error, Exception) else StoreUnavailableError("the write was cut short")
@@ -336,25 +347,32 @@ class MemoryStore:
         now_ms = self._now() * 1_000
         purged = 0
         while self._expiries and self._expiries[0][0] <= now_ms and purged < PURGE_MAX:
-            expires_at_ms, key = heapq.heappop(self._expiries)
-            outcome = self._outcomes.get(key)
-            if outcome is not None and outcome.expires_at_ms == expires_at_ms:
-                self._forget(key)
-                purged += 1
+            expires_at_ms, keys = heapq.heappop(self._expiries)
+            for key in keys:
+                outcome = self._outcomes.get(key)
+                if outcome is not None and outcome.expires_at_ms == expires_at_ms:
+                    self._forget(key)
+                    purged += 1
         return purged
 
-    def _unexpired(self, key: Key) -> Outcome | None:
+    def _unexpired(self, key: _Id) -> Outcome | None:
         outcome = self._outcomes.get(key)
         return outcome if outcome is not None and outcome.expires_at_ms > self._now() * 1_000 else None
 
-    def _keep(self, outcome: Outcome) -> None:
-        self._forget(outcome.key)
-        self._outcomes[outcome.key] = outcome
-        heapq.heappush(self._expiries, (outcome.expires_at_ms, outcome.key))
-        if outcome.escalated:
-            self._escalations[outcome.key] = None
+    def _keep(self, outcomes: Sequence[Outcome]) -> None:
+        kept: dict[int, list[_Id]] = {}
+        for outcome in outcomes:
+            key = _id_of(outcome)
+            if key in self._outcomes:
+                self._forget(key)
+            self._outcomes[key] = outcome
+            kept.setdefault(outcome.expires_at_ms, []).append(key)
+            if outcome.escalated:
+                self._escalations[key] = None
+        for expiry in kept.items():
+            heapq.heappush(self._expiries, expiry)
 
-    def _forget(self, key: Key) -> None:
+    def _forget(self, key: _Id) -> None:
         self._outcomes.pop(key, None)
         self._escalations.pop(key, None)
 
@@ -367,10 +385,14 @@ class MemoryStore:
     def _open_escalations(self, tenant: str) -> Iterator[Escalation]:
         for key in self._escalations:
             outcome = self._unexpired(key)
-            if outcome is not None and key.tenant == tenant:
+            if outcome is not None and key[0] == tenant:
                 yield Escalation(
-                    tenant=tenant, pcs_id=key.pcs_id, body=outcome.body, stored_at_ms=outcome.stored_at_ms
+                    tenant=tenant, pcs_id=key[1], body=outcome.body, stored_at_ms=outcome.stored_at_ms
                 )
+
+
+def _id_of(outcome: Outcome) -> _Id:
+    return outcome.tenant, outcome.pcs_id
 
 
 def snapshot_coverage(frames: Sequence[Frame]) -> int:

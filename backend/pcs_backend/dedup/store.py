@@ -28,7 +28,7 @@ class Key(NamedTuple):
     pcs_id: str
 
 
-class Outcome(msgspec.Struct, frozen=True, kw_only=True):
+class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """What was answered to a record first, and is answered for ever after.
 
     Attributes:
@@ -66,7 +66,7 @@ class Outcome(msgspec.Struct, frozen=True, kw_only=True):
         return self.status == 202
 
 
-class Candidate(NamedTuple):
+class Candidate(msgspec.Struct, frozen=True, gc=False):
     """An outcome that wants to be first.
 
     Attributes:
@@ -79,7 +79,7 @@ class Candidate(NamedTuple):
     request_sequence: int | None
 
 
-class Placed(NamedTuple):
+class Placed(msgspec.Struct, frozen=True, gc=False):
     """What became of a candidate.
 
     Attributes:

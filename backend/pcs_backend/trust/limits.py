@@ -36,9 +36,10 @@ class TenantLimiter:
         self._day = 0
         self._spent: dict[str, int] = {}
 
-    def has_limits(self, tenant: str) -> bool:
-        """Whether anything limits a tenant."""
-        return tenant in self._limits()
+    @property
+    def limited(self) -> Mapping[str, TenantLimits]:
+        """The tenants that have limits now."""
+        return self._limits()
 
     def take(self, tenant: str) -> int:
         """Take one record of a tenant's.

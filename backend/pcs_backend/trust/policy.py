@@ -7,7 +7,7 @@ as it would have been.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -19,6 +19,7 @@ from pcs_core.keyring import DEFAULT_TENANT, KeyEntry, KeyRefusal, Keyring
 from pcs_core.keyring_file import TenantLimits
 from pcs_core.message_signature import Message, MessageRefusal, require_message_key, verify_message
 from pcs_core.record import Record
+from pcs_core.signing import VerificationKey
 
 OTHER_TENANT = "other_tenant"
 """Reason of a refusal: the client certificate, or the key that signed the request, is of another tenant than the
@@ -99,6 +100,40 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
         """
         entry = self.keyring.verify(record, request.envelope.received_at_ms / 1_000)
         return self.author(entry, request, signed_by)
+
+    def recogniser(
+        self, request: Request, signed_by: KeyEntry | None
+    ) -> Callable[[Record, bytes], Author | None]:
+        """Return what tells cheaply whom the records of a request are from, by the key that last signed for their shard.
+
+        Args:
+            request: How they came.
+            signed_by: The key that signed the request as a whole, if one did.
+
+        Returns:
+            Takes a record and the SHA-256 of its canonical payload; returns `None` where only `check_record` can tell.
+        """
+        likely: dict[str, tuple[VerificationKey, Author] | None] = {}
+        at_s = request.envelope.received_at_ms / 1_000
+
+        def find(shard_id: str) -> tuple[VerificationKey, Author] | None:
+            entry = self.keyring.likely(shard_id, at_s)
+            try:
+                return None if entry is None else (entry.record_key, self.author(entry, request, signed_by))
+            except BadSignatureError:
+                return None
+
+        def recognise(record: Record, digest: bytes) -> Author | None:
+            shard_id = record.shard_id
+            known = likely.get(shard_id)
+            if known is None:
+                known = likely[shard_id] = find(shard_id)
+            return known[1] if known is not None and known[0].verifies_text(digest, record.sig) else None
+
+        if self.keyring:
+            return recognise
+        everybody = self.author(None, request, signed_by)
+        return lambda _record, _digest: everybody
 
     def author(self, entry: KeyEntry | None, request: Request, signed_by: KeyEntry | None) -> Author:
         """Say whom a record is from.
