@@ -45,6 +45,10 @@ class InboxUnavailableError(UnavailableError):
         self.may_be_written = may_be_written
 
 
+class TooLargeError(BackendError):
+    """A body that would be larger than is allowed once it is inflated (413)."""
+
+
 class DataError(BackendError):
     """Data at rest that must not be ignored: the start is refused rather than made as if it were empty."""
 
