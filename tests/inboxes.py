@@ -33,6 +33,7 @@ WAIT_S = 10.0
 SALT = b"8 octets"
 KEY = b"a key of the tests below HTTP"
 RECORD_BYTES_MAX = 262_144
+BATCH_BYTES_MAX = 1_048_576
 DEDUP_TTL_S = 1_000.0
 
 
@@ -218,6 +219,8 @@ def build_pipeline(
         monotonic=clock,
         dedup_ttl_s=DEDUP_TTL_S,
         record_bytes_max=RECORD_BYTES_MAX,
+        batch_bytes_max=BATCH_BYTES_MAX,
+        offload=ThreadOffload("inflate"),
         inbox_is_own=inbox_is_own,
     )
 

@@ -33,6 +33,7 @@ from pcs_backend.http.openapi import build_openapi
 from pcs_backend.http.peers import Peers
 from pcs_backend.http.protocol import ProblemServer
 from pcs_backend.http.routes import SUBMIT_PATH, Effects, Routes
+from pcs_backend.inflate import ENCODINGS
 from pcs_backend.offload import ThreadOffload
 from pcs_backend.trace_context import RequestIds
 from pcs_core.errors import WalError
@@ -171,9 +172,10 @@ class Service:
                     size_bytes_max=settings.max_body_bytes, timeout_s=settings.body_timeout_s
                 ),
                 BATCH_PATH: BodyReader(
-                    size_bytes_max=min(settings.max_batch_bytes, settings.bodies_max_bytes),
+                    size_bytes_max=self._config.batch_bytes_max,
                     timeout_s=settings.body_timeout_s,
                     types=(NDJSON_TYPE, JSON_TYPE),
+                    encodings=ENCODINGS,
                 ),
             },
             token_bucket=engine.token_bucket,

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import msgspec
 
+from pcs_backend.errors import TooLargeError
 from pcs_backend.exchange import JSON_TYPE, NDJSON_TYPE, Reply, Request
 from pcs_core.errors import MalformedError
 
@@ -23,23 +24,9 @@ _TOO_MANY = f"records: found more than is allowed; allowed: up to {BATCH_RECORDS
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
-class TooLargeError(Exception):
-    """More records, or more bytes, than are allowed; the message says which."""
-
-
 def is_batch(request: Request) -> bool:
     """Whether a request holds many records."""
     return request.envelope.path == BATCH_PATH
-
-
-def inflated(request: Request) -> bytes:
-    """Return a request's body without its content encoding.
-
-    Raises:
-        MalformedError: It is not what its encoding says.
-        TooLargeError: It is larger than is allowed.
-    """
-    return request.body
 
 
 def split_records(body: bytes, content_type: str) -> list[bytes]:

@@ -181,6 +181,11 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
 
     @property
+    def batch_bytes_max(self) -> int:
+        """Largest body of a batch, as sent and inflated."""
+        return min(self.settings.max_batch_bytes, self.settings.bodies_max_bytes)
+
+    @property
     def dedup_ttl_s(self) -> float:
         """Lifetime of an outcome in seconds."""
         return self.settings.dedup_ttl_days * DAY_S

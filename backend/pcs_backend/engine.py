@@ -136,6 +136,7 @@ class Engine:
         self._limiter = TenantLimiter(lambda: config.trust.current.limits, ports.now, ports.monotonic)
         self._offloads: list[OwnedOffload] = []
         self._lock: int | None = None
+        self._inflating = self._new_offload("inflate")
         self.metrics = Metrics()
         self.tap = Tap()
         self.inbox = self._new_inbox(OWN_WORKER)
@@ -355,6 +356,8 @@ class Engine:
             monotonic=self._ports.monotonic,
             dedup_ttl_s=self._config.dedup_ttl_s,
             record_bytes_max=self._config.settings.max_body_bytes,
+            batch_bytes_max=self._config.batch_bytes_max,
+            offload=self._inflating,
             inbox_is_own=inbox is self.inbox,
         )
 

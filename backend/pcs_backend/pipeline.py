@@ -34,24 +34,25 @@ import msgspec
 import orjson
 import structlog
 
-from pcs_backend.batch import TooLargeError, inflated, is_batch, join_replies, split_records
+from pcs_backend.batch import is_batch, join_replies, split_records
 from pcs_backend.bulk import verify_many
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Outcome, Placed
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.effects.tap import Tap, sighting
-from pcs_backend.errors import OutcomeUnreadableError, UnavailableError, place_of
+from pcs_backend.errors import OutcomeUnreadableError, TooLargeError, UnavailableError, place_of
 from pcs_backend.examine import Entry, Examined, Examiner, Refused
 from pcs_backend.exchange import Received, Reply, Request
 from pcs_backend.gathering import Gathering
 from pcs_backend.inbox.frames import Refusal
 from pcs_backend.inbox.inbox import Inbox
+from pcs_backend.inflate import inflate
 from pcs_backend.problems import Problem, malformed_reply, rate_limited_reply, unavailable_reply
 from pcs_backend.trust.limits import TenantLimiter
 from pcs_backend.trust.policy import Trust
 from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.errors import BadSignatureError, MalformedError
 from pcs_core.params import Params
-from pcs_core.ports import MonotonicClock, WallClock
+from pcs_core.ports import MonotonicClock, Offload, WallClock
 from pcs_core.verify import Recomputed, Verdict
 
 JUDGED_TOGETHER_MAX = 1_024
@@ -131,6 +132,8 @@ class Pipeline:
         monotonic: MonotonicClock,
         dedup_ttl_s: float,
         record_bytes_max: int,
+        batch_bytes_max: int,
+        offload: Offload,
         inbox_is_own: bool = True,
     ) -> None:
         """Wire the stages.
@@ -148,6 +151,8 @@ class Pipeline:
             monotonic: Times submits.
             dedup_ttl_s: How long an outcome is remembered.
             record_bytes_max: Largest record of a batch.
+            batch_bytes_max: Largest batch once inflated.
+            offload: Where batches are inflated.
             inbox_is_own: Whether the inbox is this worker's; the store may keep outcomes in that one only.
         """
         self._inbox = inbox
@@ -160,6 +165,8 @@ class Pipeline:
         self._now = now
         self._monotonic = monotonic
         self._dedup_ttl_s = dedup_ttl_s
+        self._batch_bytes_max = batch_bytes_max
+        self._offload = offload
         self._examiner = Examiner(
             trust=trust, limiter=limiter, metrics=metrics, now=now, record_bytes_max=record_bytes_max
         )
@@ -204,7 +211,7 @@ class Pipeline:
         whole: list[Refused] = []
         parts: list[list[Entry]] = []
         for each in received:
-            taken_apart = self._take_apart(each, submitted=submitted)
+            taken_apart = await self._take_apart(each, submitted=submitted)
             if isinstance(taken_apart, Refused):
                 whole.append(taken_apart)
             elif parts and len(parts[-1]) + len(taken_apart) <= JUDGED_TOGETHER_MAX:
@@ -223,7 +230,7 @@ class Pipeline:
             self._show(by_request.values(), backlog=not submitted)
         return answers
 
-    def _take_apart(self, received: Received, *, submitted: bool) -> list[Entry] | Refused:
+    async def _take_apart(self, received: Received, *, submitted: bool) -> list[Entry] | Refused:
         """Check a request's own signature, and cut it into records."""
         request = received.request
         is_alone = not is_batch(request)
@@ -232,7 +239,7 @@ class Pipeline:
             signed_by = self._trust().check_request(request)
             if is_alone:
                 return [msgspec.structs.replace(whole, signed_by=signed_by)]
-            records = split_records(inflated(request), request.envelope.content_type)
+            records = split_records(await self._inflate(request), request.envelope.content_type)
         except MalformedError as error:
             return Refused(whole, Problem.MALFORMED, malformed_reply(error))
         except TooLargeError as error:
@@ -247,6 +254,13 @@ class Pipeline:
             Entry(received, record, position, is_alone=False, signed_by=signed_by)
             for position, record in enumerate(records)
         ]
+
+    async def _inflate(self, request: Request) -> bytes:
+        """Return a body without its content encoding; inflated off the loop, which a small body may keep for long."""
+        encoding, body = request.envelope.content_encoding, request.body
+        if not encoding:
+            return body
+        return await self._offload.run(lambda: inflate(encoding, body, self._batch_bytes_max))
 
     async def _decide(self, entries: Sequence[Entry], *, submitted: bool) -> Sequence[_Result]:
         """Steps 4 to 10 for some records, in order. What cannot be judged now is undecided."""

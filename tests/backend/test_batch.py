@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import gzip
 import tempfile
 from pathlib import Path
 
+import msgspec
 import orjson
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import pcs_records
-from inboxes import RECORD_BYTES_MAX, running_inbox, running_rig, signed, statuses
-from pcs_backend.batch import BATCH_PATH, BATCH_RECORDS_MAX, TooLargeError, split_records
+from inboxes import BATCH_BYTES_MAX, RECORD_BYTES_MAX, running_inbox, running_rig, signed, statuses
+from pcs_backend.batch import BATCH_PATH, BATCH_RECORDS_MAX, split_records
 from pcs_backend.dedup.store import Candidate, Placed
-from pcs_backend.errors import OutcomeUnreadableError, StoreUnavailableError
+from pcs_backend.errors import OutcomeUnreadableError, StoreUnavailableError, TooLargeError
 from pcs_backend.exchange import JSON_TYPE, NDJSON_TYPE, Envelope, Reply, Request
 from pcs_backend.inbox.frames import FrameKind
 from pcs_core.errors import MalformedError
@@ -155,6 +157,37 @@ class TestWhole:
             split_records(b'["canary', JSON_TYPE)
         assert "canary" not in str(raised.value)
         assert raised.value.__context__ is None
+
+
+class TestEncodings:
+    async def test_gzip_says_the_same_and_is_logged_as_it_came(self, tmp_path: Path) -> None:
+        plain = batch(*LINES.values())
+        packed = Request(
+            msgspec.structs.replace(plain.envelope, content_encoding="gzip"), gzip.compress(plain.body)
+        )
+        async with running_rig(tmp_path / "plain") as rig:
+            (expected,) = await rig.pipeline.submit([plain])
+        async with running_rig(tmp_path / "gzip") as rig:
+            (reply,) = await rig.pipeline.submit([packed])
+        assert reply == expected
+        payloads: list[bytes] = []
+        async with running_inbox(
+            tmp_path / "gzip", visit=lambda _sequence, frame: payloads.append(frame.payload)
+        ):
+            pass
+        assert payloads[0] == packed.body
+
+    @pytest.mark.parametrize(
+        ("body", "status"), [(b"no gzip", 400), (gzip.compress(b" " * (BATCH_BYTES_MAX + 1)), 413)]
+    )
+    async def test_what_is_none_or_too_large_is_refused(
+        self, tmp_path: Path, body: bytes, status: int
+    ) -> None:
+        envelope = msgspec.structs.replace(batch().envelope, content_encoding="gzip")
+        async with running_rig(tmp_path) as rig:
+            (reply,) = await rig.pipeline.submit([Request(envelope, body)])
+            assert reply.status == status
+            assert rig.inbox.open_requests == 0
 
 
 class TestDurability:

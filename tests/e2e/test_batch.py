@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import json
+import sys
 from pathlib import Path
 
 import pytest
 
 import pcs_records
 from processes import HMAC_KEY, Answer, Backend, Client, run
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
 
 pytestmark = [pytest.mark.slow]
 
@@ -54,6 +61,19 @@ async def test_thousand_records_at_once_and_again_after_a_restart(
             assert [each["body"] for each in again] == [each["body"] for each in entries(first)]
             assert await client.counters() == (1_000, 999, 0, 0)
             assert (await client.metrics())["flk_open_requests"] == 0
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "GZIP", "zstd"])
+async def test_compressed_batch(tmp_path: Path, hmac_variables: dict[str, str], encoding: str) -> None:
+    body = b"\n".join(signed(epoch) for epoch in range(50))
+    packed = gzip.compress(body) if encoding != "zstd" else zstd.compress(body)
+    with Backend(tmp_path / "data", **hmac_variables) as backend:
+        async with Client(backend) as client:
+            answer = await post(client, packed, **{"Content-Encoding": encoding})
+            assert [each["status"] for each in entries(answer)] == [200] * 50
+            assert (await client.submit(signed(1), **{"Content-Encoding": encoding})).status == 415
+        listed = run("pcs-backend", "records", "--json", **backend.variables).stdout.splitlines()
+        assert [json.loads(line)["epoch"] for line in listed] == list(reversed(range(50)))
 
 
 async def test_rate_counts_records(tmp_path: Path, hmac_variables: dict[str, str]) -> None:

@@ -12,7 +12,8 @@ from typing import NamedTuple
 
 import orjson
 
-from pcs_backend.batch import TooLargeError, inflated, is_batch, split_records
+from pcs_backend.batch import is_batch, split_records
+from pcs_backend.errors import TooLargeError
 from pcs_backend.exchange import Request
 from pcs_backend.inbox.frames import (
     FrameKind,
@@ -22,9 +23,14 @@ from pcs_backend.inbox.frames import (
     decode_settled,
     requests_closed,
 )
+from pcs_backend.inflate import inflate
 from pcs_core.errors import MalformedError
 from pcs_core.identity import EPOCH_MAX, is_pcs_id, is_shard_id
 from pcs_core.wal import Files, Frame, read_newest_first
+from pcs_core.wal.frame import FRAME_BYTES_MAX
+
+_INFLATED_BYTES_MAX = FRAME_BYTES_MAX
+"""Above every `MAX_BATCH_BYTES`: what was taken in is shown."""
 
 
 class Wanted(NamedTuple):
@@ -149,7 +155,7 @@ def _arrivals(worker: str, frame: Frame, notes: _Notes) -> list[Arrival]:
     bodies = [request.body]
     if is_batch(request):
         with contextlib.suppress(MalformedError, TooLargeError):  # it was refused as a whole
-            bodies = split_records(inflated(request), request.envelope.content_type)
+            bodies = split_records(_inflated(request), request.envelope.content_type)
     arrivals = []
     for position, body in enumerate(bodies):
         pcs_id, shard_id, epoch = _read_names(body)
@@ -165,6 +171,11 @@ def _arrivals(worker: str, frame: Frame, notes: _Notes) -> list[Arrival]:
         )
         arrivals.append(arrival)
     return arrivals
+
+
+def _inflated(request: Request) -> bytes:
+    encoding = request.envelope.content_encoding
+    return inflate(encoding, request.body, _INFLATED_BYTES_MAX) if encoding else request.body
 
 
 def _read_names(body: bytes) -> tuple[str, str, int | None]:

@@ -219,14 +219,14 @@ class TestEveryStore:
         batch = [outcome(number, body=b"new", tenant=f"t{number % 2}") for number in range(20)]
         batch += [outcome(number, body=b"new") for number in range(40, -1, -1)]
         placed = await put(store, *batch)
-        for wanted, (winner, first) in zip(batch, placed, strict=True):
-            is_known = wanted.key in {each.key for each in known}
-            assert (winner.key, winner.body, first) == (
+        for wanted, each in zip(batch, placed, strict=True):
+            is_known = wanted.key in {one.key for one in known}
+            assert (each.winner.key, each.winner.body, each.first) == (
                 wanted.key,
                 b"known" if is_known else b"new",
                 not is_known,
             )
-        assert await store.get([each.key for each in batch]) == [winner for winner, _ in placed]
+        assert await store.get([each.key for each in batch]) == [each.winner for each in placed]
 
     async def test_a_batch_larger_than_one_script_call(self, store: DedupStore):
         batch = [outcome(number, status=202 if number % 2 else 200) for number in range(1_101)]
