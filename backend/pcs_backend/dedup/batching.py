@@ -121,5 +121,4 @@ def _answer(
         elif isinstance(error, OutcomeUnreadableError):
             answer.set_exception(OutcomeUnreadableError(str(error), own))
         else:
-            assert error is not None
-            answer.set_exception(error)
+            answer.set_exception(error or RuntimeError("the store answered for another number of outcomes"))

@@ -147,6 +147,18 @@ async def test_an_outcome_that_cannot_be_read_is_told_to_its_caller_alone(calls:
     assert await tasks[2] == won(4, 5)
 
 
+async def test_a_store_that_leaves_one_out_does_not_leave_its_caller_waiting() -> None:
+    async def forgetful(candidates: Sequence[Candidate]) -> list[Placed]:
+        return [Placed(each.outcome, True) for each in candidates][:-1]
+
+    batches = Batches(forgetful)
+    first, second = await asyncio.gather(
+        *(batches.put_first(numbered(number)) for number in range(2)), return_exceptions=True
+    )
+    assert first == won(0)
+    assert isinstance(second, RuntimeError)
+
+
 async def test_a_caller_that_gives_up_takes_nothing_from_the_others(calls: Calls) -> None:
     first = await calls.busy()
     gone, stays = calls.start(numbered(10)), calls.start(numbered(11))
