@@ -62,6 +62,11 @@ class Server:
         self.close()
 
     @property
+    def log_path(self) -> Path:
+        """What the server says."""
+        return self._folder / "log"
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -123,7 +128,7 @@ class Server:
         )
 
     def _start_once(self) -> None:
-        log_path = self._folder / "log"
+        log_path = self.log_path
         with log_path.open("ab") as log:
             self._process = self._spawn(self._command(), log.fileno())
         deadline_s = time.monotonic() + _READY_TIMEOUT_S
@@ -205,14 +210,16 @@ class PostgresServer(Server):
 
     _stop_signal = signal.SIGINT  # "fast": open sessions are ended
 
-    def __init__(self, data: Path | None = None) -> None:
+    def __init__(self, data: Path | None = None, **options: str) -> None:
         """Choose a port; nothing runs yet.
 
         Args:
             data: Where the data shall lie, a folder that is not there yet below one that everybody may enter. It is left
                 behind.
+            options: Settings: `shared_buffers="1GB"`.
         """
         super().__init__()
+        self._options = options
         self._data = data or self._folder / "data"
         self._databases = 0
         if _is_root():
@@ -286,6 +293,7 @@ class PostgresServer(Server):
             "shared_buffers": "16MB",
             "max_connections": 100,
             "deadlock_timeout": "100ms",
+            **self._options,
         }
         command = [str(_postgres_binaries() / "postgres"), "-D", str(self._data)]
         for name, value in settings.items():

@@ -1,9 +1,9 @@
 """The store in PostgreSQL, shared by replicas. The schema is in `migrations`, the statements in `postgres_queries`.
 
-`put_first` on new records is one statement. Who loses reads the winner in a second one, which sees what the first waited
-for. Only when that winner has expired does a third round trip forget it and the insert run again. Statements commit one
-by one: each record is whole, a batch may be stored in part when the database fails in between, and the caller's retry
-finds the first outcomes.
+`put_first` is one statement, which answers who lost with the winner. Only when a winner has expired, or was stored while
+the statement ran, are there further round trips: what has expired is forgotten, and the insert runs again. Statements
+commit one by one: each record is whole, a batch may be stored in part when the database fails in between, and the
+caller's retry finds the first outcomes.
 """
 
 from __future__ import annotations
@@ -40,8 +40,8 @@ CALL_TIMEOUT_S = 5.0
 """How long one call of the store may take, waiting for a connection included. Taking a hung connection out of use may
 take as long again."""
 
-MIGRATION_TIMEOUT_S = 60.0
-"""How long `open` may take: it waits for another replica's migration."""
+MIGRATION_TIMEOUT_S = 900.0
+"""How long connecting and migrating may take, whoever waits for it."""
 
 POOL_MAX = 8
 """Connections one process holds; further calls wait."""
@@ -57,7 +57,7 @@ _TRY_AGAIN_ERRORS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
 class _Connection(asyncpg.Connection):
-    """A connection that nothing is left in: the statements here set nothing, so there is nothing to reset."""
+    """A connection that nothing is left in: what is set is set for good, so there is nothing to reset."""
 
     def get_reset_query(self) -> str:
         """Save a round trip a call."""
@@ -80,6 +80,7 @@ class PostgresStore:
         self._call_timeout_s = call_timeout_s
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._idle_may_be_dead = False
+        self._opening: asyncio.Task[None] | None = None
 
     async def open(self) -> None:
         """As `DedupStore.open`; also brings the schema up to date.
@@ -92,13 +93,16 @@ class PostgresStore:
         if self._pool is not None:
             await self.ping()
             return
-        with _translated():
-            async with asyncio.timeout(MIGRATION_TIMEOUT_S):
-                pool = await self._connected_pool()
-        self._pool = pool
+        # A task of its own: whoever waits may give up, a migration goes on, and the next call waits for the same.
+        if self._opening is None or self._opening.done():
+            self._opening = asyncio.create_task(self._open(), name="postgres-open")
+        await asyncio.shield(self._opening)
 
     async def close(self) -> None:
-        """As `DedupStore.close`."""
+        """As `DedupStore.close`; a migration under way is given up, and leaves the old schema."""
+        if self._opening is not None:
+            self._opening.cancel()
+            await asyncio.gather(self._opening, return_exceptions=True)
         pool, self._pool = self._pool, None
         if pool is not None:
             await self._close_pool(pool)
@@ -117,33 +121,29 @@ class PostgresStore:
         return [found.get(key) for key in keys]
 
     async def put_first(self, candidates: Sequence[Candidate]) -> list[Placed]:
-        """As `DedupStore.put_first`."""
-        wanted: dict[Key, Outcome] = {}
-        for candidate in candidates:
-            wanted.setdefault(candidate.outcome.key, candidate.outcome)
-        winners: dict[Key, Outcome] = {}
-        own: set[Key] = set()
+        """As `DedupStore.put_first`; one round trip unless something has expired or was stored at the same moment."""
+        outcomes = [candidate.outcome for candidate in candidates]
+        missing = wanted = _first_of_each_key(outcomes)
+        known: dict[tuple[str, str], Outcome] = {}
         if wanted:
             async with self._connection() as connection:
                 for round_number in range(PUT_ROUNDS_MAX):
-                    missing = {key: outcome for key, outcome in wanted.items() if key not in winners}
                     with contextlib.suppress(*_TRY_AGAIN_ERRORS):
                         if round_number:
-                            await self._forget_expired(connection, list(missing))
-                        stored = await self._insert(connection, list(missing.values()))
-                        own |= stored
-                        winners.update((key, missing[key]) for key in stored)
-                        lost = [key for key in missing if key not in stored]
-                        winners.update(await self._get(connection, lost) if lost else {})
-                    if len(winners) == len(wanted):
+                            await self._forget_expired(connection, [outcome.key for outcome in missing])
+                        missing = await self._insert(connection, missing, known)
+                    if not missing:
                         break
                 else:
                     raise StoreUnavailableError("PostgreSQL: a first outcome could not be read")
+        if wanted is outcomes and not known:
+            return [Placed(outcome, True) for outcome in outcomes]
         placed = []
-        for candidate in candidates:
-            key = candidate.outcome.key
-            placed.append(Placed(winners[key], first=key in own))
-            own.discard(key)  # only the first of equal keys was stored
+        for outcome in outcomes:
+            winner = known.get(key := (outcome.tenant, outcome.pcs_id))
+            placed.append(Placed(outcome if winner is None else winner, winner is None))
+            if winner is None:
+                known[key] = outcome  # of equal keys the first is known to the others
         return placed
 
     async def note_conflicts(self, conflicts: Sequence[Conflict]) -> None:
@@ -183,10 +183,14 @@ class PostgresStore:
         return present
 
     async def purge_expired(self) -> int:
-        """As `DedupStore.purge_expired`; at most `PURGE_MAX` a call."""
-        async with self._connection() as connection:
-            count: int = await connection.fetchval(queries.PURGE_EXPIRED, self._now_ms(), PURGE_MAX)
-        return count
+        """As `DedupStore.purge_expired`; at most `PURGE_MAX` a call, partition by partition."""
+        gone = 0
+        for statement in queries.PURGE_EXPIRED:
+            async with self._connection() as connection:  # given back between two
+                gone += await connection.fetchval(statement, self._now_ms(), PURGE_MAX - gone)
+            if gone >= PURGE_MAX:
+                break
+        return gone
 
     async def durability_warnings(self) -> list[str]:
         """As `DedupStore.durability_warnings`, for the sessions of this store."""
@@ -204,6 +208,11 @@ class PostgresStore:
             if settings.get(name) == "off"
         ]
 
+    async def _open(self) -> None:
+        with _translated():
+            async with asyncio.timeout(MIGRATION_TIMEOUT_S):
+                self._pool = await self._connected_pool()
+
     async def _connected_pool(self) -> asyncpg.Pool[asyncpg.Record]:
         pool = asyncpg.create_pool(
             self._dsn,
@@ -213,6 +222,7 @@ class PostgresStore:
             timeout=min(CONNECT_TIMEOUT_S, self._call_timeout_s),
             command_timeout=self._call_timeout_s,
             connection_class=_Connection,
+            init=_prepare_session,
         )
         try:
             await pool
@@ -220,7 +230,9 @@ class PostgresStore:
                 connection = await pool.acquire(timeout=self._call_timeout_s)
             except ValueError:  # of which the driver's configuration errors are some
                 raise ConfigError("POSTGRES_DSN is not a PostgreSQL connection string") from None
-            await apply_migrations(connection, load_migrations(), MIGRATION_TIMEOUT_S)
+            await apply_migrations(
+                connection, load_migrations(), self._call_timeout_s, migration_timeout_s=MIGRATION_TIMEOUT_S
+            )
             await pool.release(connection)
         except BaseException:
             pool.terminate()
@@ -257,10 +269,43 @@ class PostgresStore:
             self._idle_may_be_dead |= not answered
 
     async def _insert(
-        self, connection: PoolConnectionProxy[asyncpg.Record], outcomes: Sequence[Outcome]
-    ) -> set[Key]:
-        rows = await connection.fetch(queries.PUT_FIRST, *_columns(outcomes, *Outcome.__struct_fields__))
-        return {Key(row["tenant"], row["pcs_id"]) for row in rows}
+        self,
+        connection: PoolConnectionProxy[asyncpg.Record],
+        outcomes: Sequence[Outcome],
+        known: dict[tuple[str, str], Outcome],
+    ) -> list[Outcome]:
+        """Store what is new, add to `known` what was there first; return what was neither stored nor seen."""
+        arguments = queries.put_first_arguments(outcomes, self._now_ms())
+        unseen = set()
+        # Unpacked and spelt out: a row that is asked by name costs sixteen times as much.
+        for (
+            tenant,
+            pcs_id,
+            status,
+            body,
+            fingerprint,
+            params_version,
+            key_id,
+            provenance,
+            stored_at_ms,
+            expires_at_ms,
+        ) in await connection.fetch(queries.PUT_FIRST, *arguments):
+            if status is None:
+                unseen.add((tenant, pcs_id))
+                continue
+            known[tenant, pcs_id] = Outcome(
+                tenant=tenant,
+                pcs_id=pcs_id,
+                status=status,
+                body=body,
+                fingerprint=fingerprint,
+                params_version=params_version,
+                key_id=key_id,
+                provenance=provenance,
+                stored_at_ms=stored_at_ms,
+                expires_at_ms=expires_at_ms,
+            )
+        return [each for each in outcomes if (each.tenant, each.pcs_id) in unseen] if unseen else []
 
     async def _get(
         self, connection: PoolConnectionProxy[asyncpg.Record], keys: Sequence[Key]
@@ -278,6 +323,10 @@ class PostgresStore:
         return int(self._now() * 1_000)
 
 
+async def _prepare_session(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    await connection.execute(queries.SESSION)
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     """Turn a driver's error into ours; its message may hold a row or the address, so only its kind is told."""
@@ -285,6 +334,16 @@ def _translated() -> Iterator[None]:
         yield
     except _DRIVER_ERRORS as error:
         raise StoreUnavailableError(f"PostgreSQL: {type(error).__name__}") from None
+
+
+def _first_of_each_key(outcomes: list[Outcome]) -> list[Outcome]:
+    """Return the first of equal keys; the same list where all are different."""
+    if len({outcome.pcs_id for outcome in outcomes}) == len(outcomes):
+        return outcomes
+    firsts: dict[Key, Outcome] = {}
+    for outcome in outcomes:
+        firsts.setdefault(outcome.key, outcome)
+    return list(firsts.values())
 
 
 def _columns(rows: Sequence[object], *names: str) -> list[list[object]]:
