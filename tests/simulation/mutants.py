@@ -159,10 +159,11 @@ async def _refuse_without_a_note(inbox: Inbox, refusals: Sequence[Refusal]) -> N
         inbox._ledger.close(refusal.request)
 
 
-def _ack_in_memory(outbox: Outbox, seq: int, verdict: Any) -> None:
+def _ack_in_memory(outbox: Outbox, answers: Sequence[tuple[int, Any]]) -> None:
     with outbox._guard:
-        entry = outbox._index[seq]
-        outbox._index.note_ack(AckEnvelope(seq, outbox._clock(), verdict), entry.position)
+        for seq, verdict in answers:
+            entry = outbox._index[seq]
+            outbox._index.note_ack(AckEnvelope(seq, outbox._clock(), verdict), entry.position)
 
 
 _SAVE, _CARRY, _WRITE, _REPLAY = Engine.save_snapshot, Outbox._carry, StoreServer.write, MemoryStore.replay

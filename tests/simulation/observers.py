@@ -35,7 +35,7 @@ def observing(model: Model, logs: Logs, boxes: Boxes, trace: Trace) -> Iterator[
             (Outbox, "open", _outbox_open(boxes)),
             (Outbox, "append", _outbox_append(boxes)),
             (Outbox, "ack", _outbox_ack(boxes)),
-            (Outbox, "bury", _outbox_change(boxes, State.DEAD)),
+            (Outbox, "bury", _outbox_bury(boxes)),
             (Outbox, "redrive", _outbox_redrive(boxes)),
         ):
             stack.enter_context(mock.patch.object(owner, name, observer(getattr(owner, name))))
@@ -138,27 +138,30 @@ def _outbox_append(boxes: Boxes) -> Observer:
 
 def _outbox_ack(boxes: Boxes) -> Observer:
     def observer(original: Callable[..., Any]) -> Callable[..., Any]:
-        def ack(outbox: Outbox, seq: int, verdict: Verdict) -> None:
-            machine, pcs_id = machine_here(), outbox.entry(seq).pcs_id
-            boxes.check_answer(machine, pcs_id, verdict)
-            boxes.begin(machine, [pcs_id], State.ACKED)
-            original(outbox, seq, verdict)
-            boxes.finish(machine, {pcs_id: seq}, State.ACKED)
+        def ack(outbox: Outbox, answers: Sequence[tuple[int, Verdict]]) -> None:
+            machine = machine_here()
+            found = {outbox.entry(seq).pcs_id: seq for seq, _ in answers}
+            for pcs_id, (_, verdict) in zip(found, answers, strict=True):
+                boxes.check_answer(machine, pcs_id, verdict)
+            boxes.begin(machine, found, State.ACKED)
+            original(outbox, answers)
+            boxes.finish(machine, found, State.ACKED)
 
         return ack
 
     return observer
 
 
-def _outbox_change(boxes: Boxes, state: State) -> Observer:
+def _outbox_bury(boxes: Boxes) -> Observer:
     def observer(original: Callable[..., Any]) -> Callable[..., Any]:
-        def change(outbox: Outbox, seq: int, reason: str) -> None:
-            machine, pcs_id = machine_here(), outbox.entry(seq).pcs_id
-            boxes.begin(machine, [pcs_id], state)
-            original(outbox, seq, reason)
-            boxes.finish(machine, {pcs_id: seq}, state)
+        def bury(outbox: Outbox, burials: Sequence[tuple[int, str]]) -> None:
+            machine = machine_here()
+            found = {outbox.entry(seq).pcs_id: seq for seq, _ in burials}
+            boxes.begin(machine, found, State.DEAD)
+            original(outbox, burials)
+            boxes.finish(machine, found, State.DEAD)
 
-        return change
+        return bury
 
     return observer
 

@@ -35,6 +35,7 @@ class Scenario:
         store_share: The same for calls to the store.
         token_rate: Records a second, 0 for no limit.
         records_max: Outcomes a memory store holds.
+        agent_batch_records: Records that the agent sends together.
         bounds: Module constants, by module and name.
         segment_bytes: Size of a segment of the inbox; the outbox' is a part of it.
     """
@@ -50,6 +51,7 @@ class Scenario:
     store_share: float
     token_rate: float
     records_max: int
+    agent_batch_records: int
     bounds: dict[tuple[str, str], float]
     segment_bytes: int
 
@@ -76,6 +78,7 @@ def draw(dice: random.Random) -> Scenario:
         store_share=dice.choice([0.0, 0.02, 0.1]),
         token_rate=dice.choice([0.0, 0.0, 0.0, 5.0]),
         records_max=dice.choice([1_000, 1_000, 1_000, 25]),
+        agent_batch_records=1,
         bounds={
             ("pcs_backend.app", "DISK_CHECK_INTERVAL_S"): dice.choice([0.1, 1.0]),
             ("pcs_backend.app", "HOUSEKEEPING_INTERVAL_S"): dice.choice([1.0, 3.0, 20.0]),

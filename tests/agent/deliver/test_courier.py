@@ -12,7 +12,7 @@ import pytest
 import structlog.testing
 from aiohttp import web
 
-from pcs_agent.deliver import Courier, Dispatcher, Settlement
+from pcs_agent.deliver import BatchSize, Courier, Dispatcher, Sender, Settlement
 from pcs_agent.deliver.courier import FLIGHTS_MAX
 from pcs_agent.deliver.offload import ThreadOffload
 from pcs_agent.deliver.request_signer import RequestSigner
@@ -54,12 +54,17 @@ class Bench:
         settlements: list[Settlement],
         resigner: Any = None,
         request_signer: Any = None,
+        batch_records: int = 1,
+        gzip_batches: bool = False,
         **changes: Any,
     ) -> Courier:
         settings = {"deadline_s": 900.0} | changes
         return Courier(
             self.outbox,
-            Dispatcher(transport, self.time.clock, resigner, request_signer),
+            Sender(
+                Dispatcher(transport, self.time.clock, resigner, request_signer, gzip_batches=gzip_batches),
+                BatchSize(batch_records, self.time.monotonic),
+            ),
             offload=ThreadOffload(),
             monotonic=self.time.monotonic,
             sleep=self.time.sleep,
