@@ -35,9 +35,9 @@ class Scenario:
         store_share: The same for calls to the store.
         token_rate: Records a second, 0 for no limit.
         records_max: Outcomes a memory store holds.
-        agent_batch_records: Records that the agent sends together.
         bounds: Module constants, by module and name.
         segment_bytes: Size of a segment of the inbox; the outbox' is a part of it.
+        agent_batch_records: Records that the agent sends together.
     """
 
     store: Literal["memory", "shared", "forgetful"]
@@ -51,9 +51,9 @@ class Scenario:
     store_share: float
     token_rate: float
     records_max: int
-    agent_batch_records: int
     bounds: dict[tuple[str, str], float]
     segment_bytes: int
+    agent_batch_records: int
 
     @property
     def replicas(self) -> int:
@@ -78,7 +78,6 @@ def draw(dice: random.Random) -> Scenario:
         store_share=dice.choice([0.0, 0.02, 0.1]),
         token_rate=dice.choice([0.0, 0.0, 0.0, 5.0]),
         records_max=dice.choice([1_000, 1_000, 1_000, 25]),
-        agent_batch_records=1,
         bounds={
             ("pcs_backend.app", "DISK_CHECK_INTERVAL_S"): dice.choice([0.1, 1.0]),
             ("pcs_backend.app", "HOUSEKEEPING_INTERVAL_S"): dice.choice([1.0, 3.0, 20.0]),
@@ -89,11 +88,14 @@ def draw(dice: random.Random) -> Scenario:
             ("pcs_backend.recovery", "BATCH_REQUESTS_MAX"): batch_requests,
             ("pcs_backend.dedup.memory_store", "PURGE_MAX"): dice.choice([3, 10_000]),
             ("pcs_agent.pipeline", "COMPACT_EVERY_WINDOWS"): dice.choice([2, 1_000]),
+            ("pcs_agent.deliver.courier", "BATCH_BYTES_MAX"): dice.choice([2_000, 1_000_000, 1_000_000]),
+            ("pcs_agent.deliver.batch_size", "BATCH_RECHECK_S"): dice.choice([5.0, 600.0]),
             ("pcs_agent.outbox.outbox", "CARRY_BYTES_MAX"): dice.choice([1_000, 1 << 20]),
             ("pcs_core.wal.folder", "ASIDE_TAILS_MAX"): dice.choice([1, 16]),
             ("pcs_core.wal.folder", "ASIDE_DAMAGED_FILES_MAX"): dice.choice([1, 1_000, 1_000]),
         },
         segment_bytes=dice.choice([1_200, 1_200, 3_000, 8_000, 50_000]),
+        agent_batch_records=dice.choice([1, 2, 256, 256]),
     )
 
 
