@@ -51,6 +51,7 @@ class Dispatcher:
 
     Attributes:
         clock_skew_ms: The agent's clock minus the backend's, as last measured; 0 before.
+        compresses_batches: Whether batches are compressed from now on.
     """
 
     def __init__(
@@ -78,7 +79,7 @@ class Dispatcher:
         self._resigner = resigner
         self._request_signer = request_signer
         self._random_bytes = random_bytes
-        self._gzip = gzip_batches
+        self.compresses_batches = gzip_batches
         self.clock_skew_ms = 0
 
     async def send(self, outgoing: Outgoing) -> Answer:
@@ -103,7 +104,7 @@ class Dispatcher:
         sent_s = self._clock()
         body = join_lines([self._encode(outgoing, sent_s) for outgoing in batch])
         headers = {}
-        if self._gzip:
+        if self.compresses_batches:
             body, headers = gzip.compress(body, GZIP_LEVEL, mtime=0), {"Content-Encoding": "gzip"}
         return await self._exchange(
             self._transport.post_batch, body, headers | self._signature(body, batch=True), sent_s

@@ -79,6 +79,9 @@ class Sender:
         if status == 413:
             self._size.note_too_large(count)
             return Again(f"status 413 for {count} records at once", at_once=True)
+        if status == 415 and self._dispatcher.compresses_batches:
+            self._dispatcher.compresses_batches = False
+            return Again("status 415 for a compressed batch", at_once=True)
         if meaning in {Meaning.REJECTED, Meaning.MISDIRECTED}:
             self._size.note_refused()
             _log.warning("batches_refused", status=status, records=count)

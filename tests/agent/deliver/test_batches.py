@@ -479,6 +479,16 @@ async def test_a_backend_that_took_no_batches_is_asked_again_later(bench: Bench,
     assert len(backend.received) == 2 * RECORDS
 
 
+async def test_a_backend_that_takes_no_compressed_batches_gets_plain_ones(bench: Bench, backend: Any) -> None:
+    bench.fill(RECORDS)
+    backend.answer_batch = whole(415)
+    done = await bench.deliver(backend.endpoint, batch_records=10, gzip_batches=True)
+    assert done.verdicts() == all_accepted()
+    encodings = [headers.get("Content-Encoding") for _, headers, _ in backend.requests]
+    assert encodings == ["gzip", None, None]
+    assert bench.time.slept_s == []
+
+
 async def test_a_batch_that_is_too_large_is_halved_at_once_and_from_then_on(
     bench: Bench, backend: Any
 ) -> None:
