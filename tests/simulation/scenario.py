@@ -38,6 +38,7 @@ class Scenario:
         bounds: Module constants, by module and name.
         segment_bytes: Size of a segment of the inbox; the outbox' is a part of it.
         agent_batch_records: Records that the agent sends together.
+        agent_batch_bytes: Bytes of them.
     """
 
     store: Literal["memory", "shared", "forgetful"]
@@ -54,6 +55,7 @@ class Scenario:
     bounds: dict[tuple[str, str], float]
     segment_bytes: int
     agent_batch_records: int
+    agent_batch_bytes: int
 
     @property
     def replicas(self) -> int:
@@ -88,14 +90,13 @@ def draw(dice: random.Random) -> Scenario:
             ("pcs_backend.recovery", "BATCH_REQUESTS_MAX"): batch_requests,
             ("pcs_backend.dedup.memory_store", "PURGE_MAX"): dice.choice([3, 10_000]),
             ("pcs_agent.pipeline", "COMPACT_EVERY_WINDOWS"): dice.choice([2, 1_000]),
-            ("pcs_agent.deliver.courier", "BATCH_BYTES_MAX"): dice.choice([2_000, 1_000_000, 1_000_000]),
-            ("pcs_agent.deliver.batch_size", "BATCH_RECHECK_S"): dice.choice([5.0, 600.0]),
             ("pcs_agent.outbox.outbox", "CARRY_BYTES_MAX"): dice.choice([1_000, 1 << 20]),
             ("pcs_core.wal.folder", "ASIDE_TAILS_MAX"): dice.choice([1, 16]),
             ("pcs_core.wal.folder", "ASIDE_DAMAGED_FILES_MAX"): dice.choice([1, 1_000, 1_000]),
         },
         segment_bytes=dice.choice([1_200, 1_200, 3_000, 8_000, 50_000]),
         agent_batch_records=dice.choice([1, 2, 256, 256]),
+        agent_batch_bytes=dice.choice([2_000, 1_000_000, 1_000_000]),
     )
 
 
@@ -103,7 +104,8 @@ def draw(dice: random.Random) -> Scenario:
 def bounded(scenario: Scenario) -> Iterator[None]:
     """Put the scenario's bounds in place of the shipped ones."""
     with contextlib.ExitStack() as stack:
-        for (module, name), value in scenario.bounds.items():
+        batch_bytes = {("pcs_agent.deliver.courier", "BATCH_BYTES_MAX"): scenario.agent_batch_bytes}
+        for (module, name), value in (scenario.bounds | batch_bytes).items():
             stack.enter_context(mock.patch.object(importlib.import_module(module), name, value))
         defaults = {"segment_bytes": scenario.segment_bytes}
         stack.enter_context(mock.patch.dict(Wal.__init__.__kwdefaults__, defaults))
