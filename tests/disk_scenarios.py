@@ -589,9 +589,9 @@ class OutboxScenario(Scenario):
                 outbox.append([record_of(epoch)])
                 self.expected[epoch] = State.PENDING
             for epoch in (0, 1, 4):
-                outbox.ack(self.seq(outbox, epoch), Verdict.ACCEPTED)
+                outbox.ack([(self.seq(outbox, epoch), Verdict.ACCEPTED)])
                 self.expected[epoch] = State.ACKED
-            outbox.bury(self.seq(outbox, 2), "rejected: status 400")
+            outbox.bury([(self.seq(outbox, 2), "rejected: status 400")])
             self.expected[2] = State.DEAD
 
     async def step(self) -> str:
@@ -707,10 +707,10 @@ SCENARIOS: dict[str, Entry] = {
     "fsck --repair, snapshot": Entry("fsck --repair", partial(Repair, with_bad_snapshot)),
     "outbox append": _outbox("append", append),
     "outbox ack": _outbox(
-        "ack", partial(change, 3, State.ACKED, lambda outbox, seq: outbox.ack(seq, Verdict.ACCEPTED))
+        "ack", partial(change, 3, State.ACKED, lambda outbox, seq: outbox.ack([(seq, Verdict.ACCEPTED)]))
     ),
     "outbox bury": _outbox(
-        "bury", partial(change, 3, State.DEAD, lambda outbox, seq: outbox.bury(seq, "why"))
+        "bury", partial(change, 3, State.DEAD, lambda outbox, seq: outbox.bury([(seq, "why")]))
     ),
     "outbox redrive": _outbox(
         "redrive", partial(change, 2, State.PENDING, lambda outbox, seq: outbox.redrive([seq]))

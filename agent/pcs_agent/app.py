@@ -13,11 +13,13 @@ from typing import Any, BinaryIO, TypeVar
 import msgspec
 
 from pcs_agent.config import OUTBOX_DIR, Config
+from pcs_agent.deliver.batch_size import BatchSize
 from pcs_agent.deliver.courier import FLIGHTS_MAX, Courier
 from pcs_agent.deliver.dispatch import Dispatcher
 from pcs_agent.deliver.offload import ThreadOffload
 from pcs_agent.deliver.request_signer import RequestSigner
-from pcs_agent.deliver.transport import open_transport
+from pcs_agent.deliver.sender import Sender
+from pcs_agent.deliver.transport import batch_url, open_transport
 from pcs_agent.errors import ConfigError
 from pcs_agent.events import count_windows, iter_windows, open_sources
 from pcs_agent.events.windows import Window
@@ -249,10 +251,14 @@ async def _deliver(
     request_signer = None
     if config.message_signer is not None and config.signer is not None:
         request_signer = RequestSigner(config.message_signer, config.signer.key_id, endpoint)
+    size = BatchSize(config.batch_records if batch_url(endpoint) else 1, time.monotonic)
     async with open_transport(endpoint, connections_max=FLIGHTS_MAX, tls=config.tls) as transport:
+        dispatcher = Dispatcher(
+            transport, time.time, resigner, request_signer, os.urandom, gzip_batches=config.batch_gzip
+        )
         courier = Courier(
             outbox,
-            Dispatcher(transport, time.time, resigner, request_signer, os.urandom),
+            Sender(dispatcher, size),
             offload=offload,
             monotonic=time.monotonic,
             sleep=asyncio.sleep,

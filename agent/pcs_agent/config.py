@@ -15,6 +15,8 @@ variable                   meaning                                              
 `OUTBOX_DIR`               folder of the outbox                                                        `./outbox`
 `OUTBOX_RETENTION_DAYS`    how long delivered records stay in the outbox                               14
 `DELIVERY_DEADLINE_S`      how long one record is retried, from its first attempt in this process      900
+`BATCH_RECORDS`            records sent together where several wait; 1 sends each on its own              256
+`BATCH_GZIP`               whether batches are compressed                                              `false`
 `PCS_PARAMS_FILE`          TOML of thresholds and weights                                              built in
 `LOG_LEVEL`                `debug`, `info`, `warning`, `error`, `critical`                             `warning`
 =========================  ==========================================================================  ===========
@@ -34,6 +36,7 @@ from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from pcs_agent.deliver.batch_size import BATCH_RECORDS_MAX
 from pcs_agent.deliver.tls import client_context
 from pcs_agent.errors import ConfigError
 from pcs_agent.wording import display_name
@@ -63,6 +66,8 @@ TLS_VERIFY = "TLS_VERIFY"
 OUTBOX_DIR = "OUTBOX_DIR"
 OUTBOX_RETENTION_DAYS = "OUTBOX_RETENTION_DAYS"
 DELIVERY_DEADLINE_S = "DELIVERY_DEADLINE_S"
+BATCH_RECORDS = "BATCH_RECORDS"
+BATCH_GZIP = "BATCH_GZIP"
 PCS_PARAMS_FILE = "PCS_PARAMS_FILE"
 LOG_LEVEL = "LOG_LEVEL"
 KEY_FILE_OPTION = "--key-file"
@@ -70,6 +75,7 @@ KEY_FILE_OPTION = "--key-file"
 OUTBOX_DIR_DEFAULT = "./outbox"
 RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX = 14.0, 36_500.0
 DEADLINE_S_DEFAULT, DEADLINE_S_MAX = 900.0, 604_800.0
+BATCH_RECORDS_DEFAULT = 256
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 PARAMS_FILE_BYTES_MAX = 65_536
 
@@ -92,6 +98,8 @@ class Config:
         outbox_dir: Folder of the outbox.
         retention_days: How long delivered records stay in it, ≥ 0.
         deadline_s: How long one record is retried, > 0.
+        batch_records: Records sent together, 1 … `BATCH_RECORDS_MAX`.
+        batch_gzip: Whether batches are compressed.
         log_level: One of `LOG_LEVELS`.
         params: Thresholds and weights.
         warnings: What works and deserves a word; names variables, never a secret.
@@ -107,6 +115,8 @@ class Config:
     outbox_dir: str
     retention_days: float
     deadline_s: float
+    batch_records: int
+    batch_gzip: bool
     log_level: str
     params: Params
     warnings: tuple[str, ...] = ()
@@ -182,6 +192,8 @@ def load_config(
             values, OUTBOX_RETENTION_DAYS, RETENTION_DAYS_DEFAULT, 0, RETENTION_DAYS_MAX
         ),
         deadline_s=_read_number(values, DELIVERY_DEADLINE_S, DEADLINE_S_DEFAULT, 0.001, DEADLINE_S_MAX),
+        batch_records=_read_count(values, BATCH_RECORDS, BATCH_RECORDS_DEFAULT, 1, BATCH_RECORDS_MAX),
+        batch_gzip=_read_flag(values, BATCH_GZIP, default=False),
         log_level=level,
         params=_read_params(values),
         warnings=(*keys.warnings, *tls_warnings),
@@ -223,6 +235,17 @@ def _read_number(
             f"a number from {least:g} to {greatest:g}"
         )
     return number
+
+
+def _read_count(values: Mapping[str, str], name: str, default: int, least: int, greatest: int) -> int:
+    text = values.get(name, str(default))
+    count = int(text) if text.isascii() and text.isdigit() and len(text) <= len(str(greatest)) else -1
+    if not least <= count <= greatest:
+        raise ConfigError(
+            f"{name}: found a string of length {len(text)} that is not in range; allowed: an integer from {least} to "
+            f"{greatest}"
+        )
+    return count
 
 
 def _read_algorithm(values: Mapping[str, str], key_file: str | None) -> SigningAlgorithm:

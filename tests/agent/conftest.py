@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
+import json
 import os
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -43,26 +45,50 @@ class FakeTime:
         await asyncio.sleep(0)
 
 
-def receipt(document: dict[str, Any], *, status: int = 200) -> web.Response:
+def outcome(document: dict[str, Any], *, status: int = 200) -> dict[str, Any]:
     accepted = status == 200
-    body = {
+    return {
         "pcs_id": document["pcs_id"],
         "accepted": accepted,
         "escalated": not accepted,
         "reasons": [] if accepted else ["degraded"],
         "recomputed": {"D_hat": 1.0, "regime": "mixed", "budget": 0.5},
     }
-    return web.json_response(body, status=status)
+
+
+def receipt(document: dict[str, Any], *, status: int = 200) -> web.Response:
+    return web.json_response(outcome(document, status=status), status=status)
+
+
+def take_all(documents: list[dict[str, Any]], before: int) -> web.StreamResponse:
+    del before
+    entries = [
+        {"status": 200, "replayed": False, "conflict": False, "body": outcome(each)} for each in documents
+    ]
+    return web.Response(body=b"".join(json.dumps(entry).encode() + b"\n" for entry in entries))
 
 
 class ScriptedBackend:
-    """A real server whose answers a test chooses. `answer` gets the decoded record and how many came before it."""
+    """A real server whose answers a test chooses.
+
+    Attributes:
+        received: Every record that came, whether alone or in a batch.
+        batches: Those of each batch.
+        requests: Path, headers and body of every request.
+        answer: Gets the decoded record and how many came before it.
+        answer_batch: Gets the decoded records and how many batches came before.
+        arrived: Awaited for every request before it is answered.
+    """
 
     def __init__(self) -> None:
         self.received: list[dict[str, Any]] = []
+        self.batches: list[list[dict[str, Any]]] = []
+        self.requests: list[tuple[str, dict[str, str], bytes]] = []
         self.answer: Callable[[dict[str, Any], int], web.StreamResponse] = lambda document, _: receipt(
             document
         )
+        self.answer_batch: Callable[[list[dict[str, Any]], int], web.StreamResponse] = take_all
+        self.arrived: Callable[[], Awaitable[None]] = _at_once
         self.server = TestServer(self._make_app())
 
     @property
@@ -75,18 +101,38 @@ class ScriptedBackend:
     def _make_app(self) -> web.Application:
         app = web.Application()
         app.router.add_post("/v1/pcs/submit", self._submit)
+        app.router.add_post("/v1/pcs/batch", self._batch)
         return app
 
     async def _submit(self, request: web.Request) -> web.StreamResponse:
+        await self._note(request)
         document = await request.json()
         self.received.append(document)
         return self.answer(document, len(self.received) - 1)
+
+    async def _batch(self, request: web.Request) -> web.StreamResponse:
+        await self._note(request)
+        body = await request.read()
+        if request.headers.get("Content-Encoding") == "gzip":
+            body = gzip.decompress(body)
+        documents = [json.loads(line) for line in body.splitlines()]
+        self.received += documents
+        self.batches.append(documents)
+        return self.answer_batch(documents, len(self.batches) - 1)
+
+    async def _note(self, request: web.Request) -> None:
+        self.requests.append((request.path, dict(request.headers), await request.read()))
+        await self.arrived()
+
+
+async def _at_once() -> None:
+    """Let a request be answered when it comes."""
 
 
 @pytest.fixture
 async def backend() -> AsyncIterator[ScriptedBackend]:
     scripted = ScriptedBackend()
-    await scripted.server.start_server()
+    await scripted.server.start_server(auto_decompress=False)
     yield scripted
     await scripted.server.close()
 

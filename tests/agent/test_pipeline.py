@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from pcs_agent.deliver import Answer, Courier, Dispatcher
+from pcs_agent.deliver import Answer, BatchSize, Courier, Dispatcher, Sender
 from pcs_agent.deliver.courier import FLIGHTS_MAX
 from pcs_agent.deliver.offload import ThreadOffload
 from pcs_agent.errors import InputError
@@ -92,7 +92,7 @@ class Bench:
         )
         courier = Courier(
             self.outbox,
-            Dispatcher(transport, self.time.clock),
+            Sender(Dispatcher(transport, self.time.clock), BatchSize(1, self.time.monotonic)),
             offload=ThreadOffload(),
             monotonic=self.time.monotonic,
             sleep=self.time.sleep,

@@ -139,6 +139,8 @@ def test_agent_table_has_every_variable_with_its_default() -> None:
         "OUTBOX_DIR": config.outbox_dir,
         "OUTBOX_RETENTION_DAYS": spell(config.retention_days),
         "DELIVERY_DEADLINE_S": spell(config.deadline_s),
+        "BATCH_RECORDS": spell(config.batch_records),
+        "BATCH_GZIP": spell(config.batch_gzip),
         "LOG_LEVEL": config.log_level,
     }
 
@@ -152,6 +154,8 @@ def test_agent_table_has_every_variable_with_its_default() -> None:
         "TLS_VERIFY",
         "OUTBOX_RETENTION_DAYS",
         "DELIVERY_DEADLINE_S",
+        "BATCH_RECORDS",
+        "BATCH_GZIP",
         "LOG_LEVEL",
     ],
 )

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from pcs_agent.deliver import Courier, Dispatcher
+from pcs_agent.deliver import BatchSize, Courier, Dispatcher, Sender
 from pcs_agent.deliver.courier import FLIGHTS_MAX
 from pcs_agent.deliver.transport import open_transport
 from pcs_agent.errors import InputError
@@ -159,7 +159,10 @@ class AgentOperator:
             async with open_transport(SUBMIT_URL, connections_max=FLIGHTS_MAX) as transport:
                 courier = Courier(
                     outbox,
-                    Dispatcher(transport, self.machine.now),
+                    Sender(
+                        Dispatcher(transport, self.machine.now),
+                        BatchSize(self._scenario.agent_batch_records, self.machine.loop.time),
+                    ),
                     offload=offload,
                     monotonic=self.machine.loop.time,
                     sleep=process.sleep,

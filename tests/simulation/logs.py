@@ -15,7 +15,7 @@ from pcs_core.wal import Damage, Frame, NewFrame, Position
 from pcs_core.wal.folder import ANCHOR
 from pcs_core.wal.scan import segment_name
 from simulation.machine import Machine
-from simulation.model import Model, pcs_id_of
+from simulation.model import Model, pcs_ids_of
 
 
 class Kept(NamedTuple):
@@ -143,8 +143,8 @@ class Logs:
         for sequence, kept in log.frames.items():
             if kept.position.segment != segment or kept.frame.kind != FrameKind.REQUEST:
                 continue
-            known = self._model.records[pcs_id_of(kept.frame.payload)]
-            if not known.generations and sequence not in log.refused:
+            records = [self._model.records[pcs_id] for pcs_id in pcs_ids_of(kept.frame.payload)]
+            if not all(each.generations for each in records) and sequence not in log.refused:
                 self._model.violate("lost: retention removes open request", sequence, "of", machine.name)
 
     def forget_removed(self, machine: Machine, folder: str, segment: int) -> None:
@@ -210,7 +210,7 @@ def _pcs_ids_of(log: Log, frame: NewFrame) -> list[str]:
             return [decode_ack(frame.envelope).pcs_id]
         case FrameKind.REFUSAL:
             request = log.frames.get(decode_refusal(frame.envelope).request)
-            return [] if request is None else [pcs_id_of(request.frame.payload)]
+            return [] if request is None else pcs_ids_of(request.frame.payload)
         case _:
             return []  # a request: what was answered stands in the store
 

@@ -31,6 +31,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
 
+from pcs_backend.batch import BATCH_PATH
 from pcs_backend.dedup.store import Escalation, Outcome
 from pcs_backend.exchange import Reply, Request
 from simulation.machine import Machine
@@ -45,10 +46,9 @@ QUEUE_SLACK_S = 30.0
 _PCS_ID = re.compile(rb'"pcs_id": ?"([0-9a-f]{64})"')
 
 
-def pcs_id_of(body: bytes) -> str:
-    """Return the pcs_id a body claims; empty if it claims none."""
-    found = _PCS_ID.search(body)
-    return found[1].decode() if found else ""
+def pcs_ids_of(body: bytes) -> list[str]:
+    """Return the pcs_ids that the records of a body claim; an empty one if it claims none."""
+    return [found.decode() for found in _PCS_ID.findall(body)] or [""]
 
 
 @dataclass
@@ -63,8 +63,9 @@ class Generation:
 
 @dataclass
 class Delivery:
-    """A request that a backend took in."""
+    """A record that a backend took in."""
 
+    pcs_id: str
     received_ms: int
     refused: bool = False
 
@@ -86,7 +87,8 @@ class Model:
     Attributes:
         violations: Promises that were broken, one line each.
         is_broken: Set by the first of them.
-        acknowledged: Answers 200 and 202 that left.
+        acknowledged: Answers 200 and 202 that left, to each record.
+        batches: Requests that held several records.
         ttl_ms: Lifetime of an outcome.
     """
 
@@ -98,7 +100,7 @@ class Model:
         self.records: defaultdict[str, Known] = defaultdict(Known)
         self.violations: list[str] = []
         self.is_broken = asyncio.Event()
-        self.acknowledged = 0
+        self.acknowledged = self.batches = 0
 
     def violate(self, what: str, *more: object) -> None:
         """Note a broken promise."""
@@ -133,22 +135,25 @@ class Model:
         known.generations.append(Generation(outcome, now_s))
         known.acked_s = None  # but an acknowledgement on its way may still reach the new entry
 
-    def note_delivery(self, request: Request) -> Delivery:
-        """A request reached a pipeline."""
-        delivery = Delivery(request.envelope.received_at_ms)
-        self.records[pcs_id_of(request.body)].deliveries.append(delivery)
-        return delivery
+    def note_delivery(self, request: Request) -> list[Delivery]:
+        """A request reached a pipeline. Returns a delivery for each record of it, in order."""
+        is_batch = request.envelope.path == BATCH_PATH
+        bodies = request.body.splitlines() if is_batch else [request.body]
+        deliveries = [Delivery(pcs_ids_of(body)[0], request.envelope.received_at_ms) for body in bodies]
+        for delivery in deliveries:
+            self.records[delivery.pcs_id].deliveries.append(delivery)
+        self.batches += is_batch
+        return deliveries
 
-    def note_reply(self, request: Request, delivery: Delivery, reply: Reply, asked_s: float) -> None:
+    def note_reply(self, delivery: Delivery, reply: Reply, asked_s: float) -> None:
         """An answer is about to leave. What it says must be on disk by now.
 
         Args:
-            request: What was asked.
-            delivery: As `note_delivery` returned it.
-            reply: The answer.
+            delivery: A record that was taken in.
+            reply: The answer to it.
             asked_s: Virtual time when it was asked.
         """
-        pcs_id = pcs_id_of(request.body)
+        pcs_id = delivery.pcs_id
         known = self.records[pcs_id]
         if reply.status in {400, 401, 429}:
             delivery.refused = True
@@ -237,4 +242,4 @@ class Model:
     def summary(self) -> Mapping[str, int]:
         """Figures of the run."""
         firsts = sum(len(each.generations) for each in self.records.values())
-        return {"acknowledged": self.acknowledged, "first outcomes": firsts}
+        return {"acknowledged": self.acknowledged, "batches": self.batches, "first outcomes": firsts}

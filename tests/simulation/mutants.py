@@ -12,7 +12,9 @@ from contextlib import AbstractContextManager
 from typing import Any, NamedTuple
 from unittest import mock
 
-from pcs_agent.outbox import Outbox
+from pcs_agent.deliver import Sender
+from pcs_agent.deliver.policy import Again, Taken
+from pcs_agent.outbox import Outbox, Verdict
 from pcs_agent.outbox.entry import AckEnvelope
 from pcs_backend.dedup.memory_store import MemoryStore
 from pcs_backend.dedup.store import Candidate, Outcome, Placed
@@ -159,12 +161,20 @@ async def _refuse_without_a_note(inbox: Inbox, refusals: Sequence[Refusal]) -> N
         inbox._ledger.close(refusal.request)
 
 
-def _ack_in_memory(outbox: Outbox, seq: int, verdict: Any) -> None:
+def _ack_in_memory(outbox: Outbox, answers: Sequence[tuple[int, Any]]) -> None:
     with outbox._guard:
-        entry = outbox._index[seq]
-        outbox._index.note_ack(AckEnvelope(seq, outbox._clock(), verdict), entry.position)
+        for seq, verdict in answers:
+            entry = outbox._index[seq]
+            outbox._index.note_ack(AckEnvelope(seq, outbox._clock(), verdict), entry.position)
 
 
+async def _take_a_batch_as_one(sender: Sender, outgoing: Sequence[Any]) -> list[Any]:
+    decisions = await _SEND_BATCH(sender, outgoing)
+    is_answered = not any(isinstance(each, Again) for each in decisions)
+    return [Taken(Verdict.ACCEPTED)] * len(decisions) if is_answered else decisions
+
+
+_SEND_BATCH = Sender._send_batch
 _SAVE, _CARRY, _WRITE, _REPLAY = Engine.save_snapshot, Outbox._carry, StoreServer.write, MemoryStore.replay
 _OPEN, _FAIL = Wal.open, Wal._fail
 _MEMORY, _SHARED = ("memory",), ("shared",)
@@ -230,6 +240,11 @@ MUTANTS = {
         _ANY,
         _patch(Inbox, "refuse", _refuse_without_a_note),
         "doubled: an outcome of a request that was refused",
+    ),
+    "a batch taken as one": Mutant(
+        _ANY,
+        _patch(Sender, "_send_batch", _take_a_batch_as_one),
+        "lost: acknowledged in agent without an outcome",
     ),
     "delivery noted in memory alone": Mutant(
         _ANY, _patch(Outbox, "ack", _ack_in_memory), "lost: in the outbox"

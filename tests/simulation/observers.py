@@ -11,8 +11,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 from unittest import mock
 
+import msgspec
+
 from pcs_agent.outbox import Entry, Outbox, State, Verdict
-from pcs_backend.exchange import Reply, Request
+from pcs_backend.exchange import NDJSON_TYPE, Reply, Request
 from pcs_backend.pipeline import Pipeline
 from pcs_core.record import Record
 from pcs_core.wal import Frame, NewFrame, Position, Wal
@@ -35,7 +37,7 @@ def observing(model: Model, logs: Logs, boxes: Boxes, trace: Trace) -> Iterator[
             (Outbox, "open", _outbox_open(boxes)),
             (Outbox, "append", _outbox_append(boxes)),
             (Outbox, "ack", _outbox_ack(boxes)),
-            (Outbox, "bury", _outbox_change(boxes, State.DEAD)),
+            (Outbox, "bury", _outbox_bury(boxes)),
             (Outbox, "redrive", _outbox_redrive(boxes)),
         ):
             stack.enter_context(mock.patch.object(owner, name, observer(getattr(owner, name))))
@@ -99,9 +101,10 @@ def _submit(model: Model, logs: Logs, trace: Trace) -> Observer:
             asked_s = machine.loop.time()
             deliveries = [model.note_delivery(request) for request in requests]
             replies: list[Reply] = await original(pipeline, requests)
-            for request, delivery, reply in zip(requests, deliveries, replies, strict=True):
+            for request, delivered, reply in zip(requests, deliveries, replies, strict=True):
                 trace.note("reply", machine.name, reply.status, len(reply.body), len(request.body))
-                model.note_reply(request, delivery, reply, asked_s)
+                for delivery, answer in zip(delivered, _answers(reply, len(delivered)), strict=True):
+                    model.note_reply(delivery, answer, asked_s)
                 if reply.status in {200, 202, 400, 401} and not logs.has_request(machine, request.body):
                     model.violate("lost: answered without the request on disk:", reply.status)
             return replies
@@ -109,6 +112,30 @@ def _submit(model: Model, logs: Logs, trace: Trace) -> Observer:
         return submit
 
     return observer
+
+
+class _Entry(msgspec.Struct):
+    """One record's part of the answer to a batch."""
+
+    status: int
+    replayed: bool
+    conflict: bool
+    body: msgspec.Raw
+
+
+def _answers(reply: Reply, records: int) -> list[Reply]:
+    """Return the answer to each record of a request."""
+    if reply.content_type != NDJSON_TYPE:
+        return [reply] * records
+    entries = [msgspec.json.decode(line, type=_Entry) for line in bytes(reply.body).splitlines()]
+    return [
+        Reply(
+            each.status,
+            bytes(each.body),
+            headers={"Idempotent-Replayed": "true"} if each.replayed else {},
+        )
+        for each in entries
+    ]
 
 
 def _outbox_open(boxes: Boxes) -> Observer:
@@ -138,27 +165,30 @@ def _outbox_append(boxes: Boxes) -> Observer:
 
 def _outbox_ack(boxes: Boxes) -> Observer:
     def observer(original: Callable[..., Any]) -> Callable[..., Any]:
-        def ack(outbox: Outbox, seq: int, verdict: Verdict) -> None:
-            machine, pcs_id = machine_here(), outbox.entry(seq).pcs_id
-            boxes.check_answer(machine, pcs_id, verdict)
-            boxes.begin(machine, [pcs_id], State.ACKED)
-            original(outbox, seq, verdict)
-            boxes.finish(machine, {pcs_id: seq}, State.ACKED)
+        def ack(outbox: Outbox, answers: Sequence[tuple[int, Verdict]]) -> None:
+            machine = machine_here()
+            found = {outbox.entry(seq).pcs_id: seq for seq, _ in answers}
+            for pcs_id, (_, verdict) in zip(found, answers, strict=True):
+                boxes.check_answer(machine, pcs_id, verdict)
+            boxes.begin(machine, found, State.ACKED)
+            original(outbox, answers)
+            boxes.finish(machine, found, State.ACKED)
 
         return ack
 
     return observer
 
 
-def _outbox_change(boxes: Boxes, state: State) -> Observer:
+def _outbox_bury(boxes: Boxes) -> Observer:
     def observer(original: Callable[..., Any]) -> Callable[..., Any]:
-        def change(outbox: Outbox, seq: int, reason: str) -> None:
-            machine, pcs_id = machine_here(), outbox.entry(seq).pcs_id
-            boxes.begin(machine, [pcs_id], state)
-            original(outbox, seq, reason)
-            boxes.finish(machine, {pcs_id: seq}, state)
+        def bury(outbox: Outbox, burials: Sequence[tuple[int, str]]) -> None:
+            machine = machine_here()
+            found = {outbox.entry(seq).pcs_id: seq for seq, _ in burials}
+            boxes.begin(machine, found, State.DEAD)
+            original(outbox, burials)
+            boxes.finish(machine, found, State.DEAD)
 
-        return change
+        return bury
 
     return observer
 

@@ -37,6 +37,8 @@ class Scenario:
         records_max: Outcomes a memory store holds.
         bounds: Module constants, by module and name.
         segment_bytes: Size of a segment of the inbox; the outbox' is a part of it.
+        agent_batch_records: Records that the agent sends together.
+        agent_batch_bytes: Bytes of them.
     """
 
     store: Literal["memory", "shared", "forgetful"]
@@ -52,6 +54,8 @@ class Scenario:
     records_max: int
     bounds: dict[tuple[str, str], float]
     segment_bytes: int
+    agent_batch_records: int
+    agent_batch_bytes: int
 
     @property
     def replicas(self) -> int:
@@ -91,6 +95,8 @@ def draw(dice: random.Random) -> Scenario:
             ("pcs_core.wal.folder", "ASIDE_DAMAGED_FILES_MAX"): dice.choice([1, 1_000, 1_000]),
         },
         segment_bytes=dice.choice([1_200, 1_200, 3_000, 8_000, 50_000]),
+        agent_batch_records=dice.choice([1, 2, 256, 256]),
+        agent_batch_bytes=dice.choice([2_000, 1_000_000, 1_000_000]),
     )
 
 
@@ -98,7 +104,8 @@ def draw(dice: random.Random) -> Scenario:
 def bounded(scenario: Scenario) -> Iterator[None]:
     """Put the scenario's bounds in place of the shipped ones."""
     with contextlib.ExitStack() as stack:
-        for (module, name), value in scenario.bounds.items():
+        batch_bytes = {("pcs_agent.deliver.courier", "BATCH_BYTES_MAX"): scenario.agent_batch_bytes}
+        for (module, name), value in (scenario.bounds | batch_bytes).items():
             stack.enter_context(mock.patch.object(importlib.import_module(module), name, value))
         defaults = {"segment_bytes": scenario.segment_bytes}
         stack.enter_context(mock.patch.dict(Wal.__init__.__kwdefaults__, defaults))

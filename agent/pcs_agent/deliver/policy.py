@@ -5,6 +5,7 @@ from __future__ import annotations
 import enum
 import re
 from email.utils import parsedate_to_datetime
+from typing import NamedTuple
 
 import msgspec
 
@@ -97,6 +98,72 @@ def classify(status: int) -> Meaning:
     if status in _TRANSIENT or status >= 500 or status < 300:  # another 2xx is some proxy's
         return Meaning.RETRY
     return Meaning.MISDIRECTED
+
+
+class Taken(NamedTuple):
+    """The backend has the record: acknowledge.
+
+    Attributes:
+        verdict: Accepted or escalated.
+        reasons: The backend's reason codes, comma-separated.
+        conflict: Whether it holds another record under this pcs_id.
+    """
+
+    verdict: Verdict
+    reasons: str = ""
+    conflict: bool = False
+
+
+class Rejected(NamedTuple):
+    """The record will never pass: dead letter, and why."""
+
+    reason: str
+
+
+class Refused(NamedTuple):
+    """Key, signature or endpoint are at fault; usually not this record's alone."""
+
+    status: int
+
+
+class Again(NamedTuple):
+    """Nothing is decided: send it again.
+
+    Attributes:
+        why: For people.
+        retry_after_s: What the backend asked to wait, if it did.
+        at_once: Whether there is nothing to wait for: what was wrong is the form of the request, which will be another.
+    """
+
+    why: str
+    retry_after_s: float | None = None
+    at_once: bool = False
+
+
+Decision = Taken | Rejected | Refused | Again
+
+
+def decide(answer: Answer, pcs_id: str, now_s: float) -> Decision:
+    """Return what an answer to one record means for it.
+
+    Args:
+        answer: To a single submit, or one of a batch's.
+        pcs_id: The record's.
+        now_s: Seconds since 1970, by the backend's clock if that is known.
+    """
+    meaning = classify(answer.status)
+    if meaning is Meaning.TAKEN:
+        receipt = read_receipt(answer, pcs_id)
+        if receipt is None:
+            return Again(f"status {answer.status} without this record's receipt")
+        return Taken(verdict_of(receipt), reasons_of(receipt), answer.conflict)
+    if meaning is Meaning.RETRY:
+        return Again(f"status {answer.status}", parse_retry_after(answer.retry_after, now_s))
+    if meaning is Meaning.REJECTED:
+        return Rejected(f"rejected: status {answer.status}")
+    if answer.mistimed:  # says nothing of the key; by now the clock is known
+        return Again(f"status {answer.status}, signed by a clock that was off")
+    return Refused(answer.status)
 
 
 def advise(status: int) -> str:

@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import MappingProxyType
 from typing import NamedTuple, Protocol
+from urllib.parse import urlsplit
 
 import aiohttp
 
@@ -23,6 +24,14 @@ TOTAL_TIMEOUT_S = 30.0
 ANSWER_BYTES_MAX = 65_536
 """A receipt has some 500 bytes; what passes this bound is no receipt."""
 
+BATCH_ANSWER_BYTES_MAX = 4_194_304
+"""The same of a batch: 4 KiB for each of 1,000 records."""
+
+_BATCH_HEADERS = {
+    "Content-Type": "application/x-ndjson",
+    "Accept": "application/x-ndjson, application/problem+json",
+}
+_SUBMIT, _BATCH = "/submit", "/batch"
 
 NO_HEADERS: Mapping[str, str] = MappingProxyType({})
 
@@ -32,7 +41,7 @@ class Answer(NamedTuple):
 
     Attributes:
         status: HTTP status.
-        body: Up to `ANSWER_BYTES_MAX` bytes.
+        body: Up to `ANSWER_BYTES_MAX` bytes, of a batch `BATCH_ANSWER_BYTES_MAX`.
         truncated: Whether the body went on.
         retry_after: The header, if sent.
         date: The header, if sent.
@@ -50,10 +59,10 @@ class Answer(NamedTuple):
 
 
 class Transport(Protocol):
-    """Takes a record's bytes to the backend."""
+    """Takes bytes of records to the backend."""
 
     async def post(self, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
-        """Return the answer.
+        """Send a record; returns the answer.
 
         Args:
             body: The bytes to send.
@@ -63,27 +72,38 @@ class Transport(Protocol):
             TransportError: None came, or not in time.
         """
 
+    async def post_batch(self, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
+        """The same for a batch of records, lines of JSON."""
+
 
 class HttpTransport:
     """The real network."""
 
-    def __init__(self, session: aiohttp.ClientSession, endpoint: str) -> None:
+    def __init__(self, session: aiohttp.ClientSession, endpoint: str, batch_endpoint: str) -> None:
         """Take what `open_transport` made."""
         self._session = session
         self._endpoint = endpoint
+        self._batch_endpoint = batch_endpoint
 
     async def post(self, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
         """As `Transport.post`."""
+        return await self._post(self._endpoint, body, headers, ANSWER_BYTES_MAX)
+
+    async def post_batch(self, body: bytes, headers: Mapping[str, str] = NO_HEADERS) -> Answer:
+        """As `Transport.post_batch`."""
+        return await self._post(
+            self._batch_endpoint, body, {**_BATCH_HEADERS, **headers}, BATCH_ANSWER_BYTES_MAX
+        )
+
+    async def _post(self, url: str, body: bytes, headers: Mapping[str, str], bytes_max: int) -> Answer:
         failure: Exception
         try:
-            async with self._session.post(
-                self._endpoint, data=body, headers=headers, allow_redirects=False
-            ) as response:
-                head = await _read_up_to(response.content, ANSWER_BYTES_MAX + 1)
+            async with self._session.post(url, data=body, headers=headers, allow_redirects=False) as response:
+                head = await _read_up_to(response.content, bytes_max + 1)
                 return Answer(
                     status=response.status,
-                    body=head[:ANSWER_BYTES_MAX],
-                    truncated=len(head) > ANSWER_BYTES_MAX,
+                    body=head[:bytes_max],
+                    truncated=len(head) > bytes_max,
                     retry_after=response.headers.get("Retry-After"),
                     date=response.headers.get("Date"),
                     conflict=response.headers.get("PCS-Conflict", "").lower() == "true",
@@ -91,6 +111,26 @@ class HttpTransport:
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             failure = error
         raise TransportError(describe_failure(failure))
+
+
+def batch_url(endpoint: str) -> str | None:
+    """Return where batches go: the submit URL with `/batch` at the end of its path instead of `/submit`.
+
+    Args:
+        endpoint: The full submit URL.
+
+    Returns:
+        `None` if its path does not end in `/submit`: then nothing is known of where batches would go.
+
+    >>> batch_url("https://pcs.example/v1/pcs/submit?site=4")
+    'https://pcs.example/v1/pcs/batch?site=4'
+    >>> batch_url("https://pcs.example/intake") is None
+    True
+    """
+    parts = urlsplit(endpoint)
+    if not parts.path.endswith(_SUBMIT):
+        return None
+    return parts._replace(path=parts.path.removesuffix(_SUBMIT) + _BATCH).geturl()
 
 
 @asynccontextmanager
@@ -117,7 +157,7 @@ async def open_transport(
         auto_decompress=False,
     )
     async with session:
-        yield HttpTransport(session, endpoint)
+        yield HttpTransport(session, endpoint, batch_url(endpoint) or endpoint)
 
 
 def describe_failure(error: Exception) -> str:

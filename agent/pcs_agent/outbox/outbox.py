@@ -178,26 +178,38 @@ class Outbox:
         except (WalError, MalformedError):
             return None
 
-    def ack(self, seq: int, verdict: Verdict) -> None:
-        """Note the backend's answer. On return it is on disk."""
-        envelope = AckEnvelope(seq, self._clock(), verdict)
-        with self._guard:
-            position = self._commit(ACK_KIND, envelope)
-            self._index.note_ack(envelope, position)
+    def ack(self, answers: Sequence[tuple[int, Verdict]]) -> None:
+        """Note the backend's answers, with one sync.
 
-    def bury(self, seq: int, reason: str) -> None:
-        """Make a pending entry a dead letter. On return that is on disk."""
-        envelope = DeadEnvelope(seq, self._clock(), reason[:REASON_CHARACTERS_MAX])
+        Args:
+            answers: `outbox_seq` and verdict of each record.
+        """
+        now_s = self._clock()
+        envelopes = [AckEnvelope(seq, now_s, verdict) for seq, verdict in answers]
         with self._guard:
-            self._commit(DEAD_KIND, envelope)
-            self._index.note_dead(envelope)
+            positions = self._commit(ACK_KIND, envelopes)
+            for envelope, position in zip(envelopes, positions, strict=True):
+                self._index.note_ack(envelope, position)
+
+    def bury(self, burials: Sequence[tuple[int, str]]) -> None:
+        """Make pending entries dead letters, with one sync.
+
+        Args:
+            burials: `outbox_seq` and reason of each record.
+        """
+        now_s = self._clock()
+        envelopes = [DeadEnvelope(seq, now_s, reason[:REASON_CHARACTERS_MAX]) for seq, reason in burials]
+        with self._guard:
+            self._commit(DEAD_KIND, envelopes)
+            for envelope in envelopes:
+                self._index.note_dead(envelope)
 
     def redrive(self, seqs: Iterable[int]) -> None:
         """Make dead letters pending again. On return that is on disk."""
         with self._guard:
             for seq in seqs:
                 envelope = RedriveEnvelope(seq, self._clock())
-                self._commit(REDRIVE_KIND, envelope)
+                self._commit(REDRIVE_KIND, [envelope])
                 self._index.note_redrive(envelope)
 
     def compact(self, *, seal: bool = False) -> Compaction:
@@ -259,8 +271,8 @@ class Outbox:
         for entry, position in zip(entries, self._wal.commit(frames), strict=True):
             self._index.move(entry, position)
 
-    def _commit(self, kind: int, envelope: msgspec.Struct) -> Position:
-        return self._wal.commit([NewFrame(kind, msgspec.json.encode(envelope))])[0]
+    def _commit(self, kind: int, envelopes: Sequence[msgspec.Struct]) -> list[Position]:
+        return self._wal.commit([NewFrame(kind, msgspec.json.encode(envelope)) for envelope in envelopes])
 
 
 def _split(entries: Sequence[Entry], bytes_max: int) -> list[list[Entry]]:

@@ -2,92 +2,24 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import structlog.testing
 from aiohttp import web
 
-from pcs_agent.deliver import Courier, Dispatcher, Settlement
+from delivering import Bench
+from pcs_agent.deliver import Settlement
 from pcs_agent.deliver.courier import FLIGHTS_MAX
-from pcs_agent.deliver.offload import ThreadOffload
 from pcs_agent.deliver.request_signer import RequestSigner
 from pcs_agent.deliver.transport import open_transport
-from pcs_agent.outbox import Outbox, State, Verdict
-from pcs_core.record import Record, decode_record
+from pcs_agent.outbox import State, Verdict
+from pcs_core.record import decode_record
 from pcs_core.signing import HmacKey, sign_record
 from verifying import signer_of
-
-
-class Delivered(NamedTuple):
-    courier: Courier
-    settlements: list[Settlement]
-
-    def verdicts(self) -> dict[int, Verdict]:
-        return {
-            settled.record.epoch: settled.verdict
-            for settled in self.settlements
-            if settled.record is not None
-        }
-
-
-class Bench:
-    """An outbox, a clock and a courier over them."""
-
-    def __init__(self, outbox: Outbox, fake_time: Any, make_record: Callable[[int], Record]) -> None:
-        self.outbox = outbox
-        self.time = fake_time
-        self.make_record = make_record
-
-    def fill(self, count: int) -> list[Record]:
-        records = [self.make_record(epoch) for epoch in range(count)]
-        self.outbox.append(records)
-        return records
-
-    def courier(
-        self,
-        transport: Any,
-        settlements: list[Settlement],
-        resigner: Any = None,
-        request_signer: Any = None,
-        **changes: Any,
-    ) -> Courier:
-        settings = {"deadline_s": 900.0} | changes
-        return Courier(
-            self.outbox,
-            Dispatcher(transport, self.time.clock, resigner, request_signer),
-            offload=ThreadOffload(),
-            monotonic=self.time.monotonic,
-            sleep=self.time.sleep,
-            random=lambda: 0.5,
-            settled=settlements.append,
-            **settings,
-        )
-
-    async def deliver(self, endpoint: str, more: Iterable[Record] = (), **changes: Any) -> Delivered:
-        """Deliver all that is pending, and then, once delivery has paused, `more`."""
-        settlements: list[Settlement] = []
-        async with open_transport(endpoint, connections_max=FLIGHTS_MAX) as transport:
-            courier = self.courier(transport, settlements, **changes)
-            for entry in self.outbox.entries(State.PENDING):
-                courier.add(entry.seq)
-            running = asyncio.create_task(courier.run())
-            for record in more:
-                while courier.paused is None:
-                    await asyncio.sleep(0)
-                courier.add(self.outbox.append([record])[0].seq)
-            courier.finish()
-            await running
-        return Delivered(courier, settlements)
-
-
-@pytest.fixture
-def bench(open_outbox: Callable[..., Outbox], fake_time: Any, make_record: Callable[[int], Record]) -> Bench:
-    return Bench(open_outbox(), fake_time, make_record)
 
 
 def receipt(document: dict[str, Any]) -> web.Response:

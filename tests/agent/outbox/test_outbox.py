@@ -45,9 +45,9 @@ def test_a_record_gets_its_position_and_keeps_it(open_outbox: OpenOutbox, make_r
 def test_states_survive_a_restart(open_outbox: OpenOutbox, make_record: MakeRecord) -> None:
     outbox = open_outbox()
     taken, dead, revived, _ = append(outbox, *(make_record(epoch) for epoch in range(4)))
-    outbox.ack(taken.seq, Verdict.ESCALATED)
-    outbox.bury(dead.seq, "rejected: status 400")
-    outbox.bury(revived.seq, "deadline")
+    outbox.ack([(taken.seq, Verdict.ESCALATED)])
+    outbox.bury([(dead.seq, "rejected: status 400")])
+    outbox.bury([(revived.seq, "deadline")])
     outbox.redrive([revived.seq])
     outbox = reopen(outbox, open_outbox)
     assert epochs(outbox, State.PENDING) == [2, 3]
@@ -64,7 +64,7 @@ def test_a_new_record_takes_the_place_of_its_dead_letter(
 ) -> None:
     outbox = open_outbox()
     (dead,) = append(outbox, make_record(1))
-    outbox.bury(dead.seq, "refused")
+    outbox.bury([(dead.seq, "refused")])
     append(outbox, make_record(1))
     assert (len(outbox.entries(State.DEAD)), len(outbox.entries(State.PENDING))) == (0, 1)
     outbox = reopen(outbox, open_outbox)
@@ -134,8 +134,8 @@ def test_compaction_keeps_what_lives_and_forgets_what_was_delivered(
     entries = append_each(outbox, make_record, 30)
     for entry in entries:
         if entry.seq not in {entries[3].seq, entries[17].seq}:
-            outbox.ack(entry.seq, Verdict.ACCEPTED)
-    outbox.bury(entries[17].seq, "rejected: status 400")
+            outbox.ack([(entry.seq, Verdict.ACCEPTED)])
+    outbox.bury([(entries[17].seq, "rejected: status 400")])
     assert outbox.compact().segments == 0  # nothing is old enough
     fake_time.now_s += 15 * DAY_S
     before = sorted(path.name for path in (tmp_path / "outbox").glob("*.wal"))
@@ -163,7 +163,7 @@ def test_nothing_is_removed_before_its_replacement_is_durable(
     outbox = open_outbox(segment_bytes=4096)
     entries = append_each(outbox, make_record, 20)
     for entry in entries[1:]:
-        outbox.ack(entry.seq, Verdict.ACCEPTED)
+        outbox.ack([(entry.seq, Verdict.ACCEPTED)])
     fake_time.now_s += 15 * DAY_S
     calls: list[str] = []
     sync = PosixFiles.sync_data
@@ -193,7 +193,7 @@ def test_an_explicit_compaction_reaches_the_newest_segment_too(
 ) -> None:
     outbox = open_outbox()
     first, _ = append(outbox, make_record(1), make_record(2))
-    outbox.ack(first.seq, Verdict.ACCEPTED)
+    outbox.ack([(first.seq, Verdict.ACCEPTED)])
     fake_time.now_s += 15 * DAY_S
     outbox = reopen(outbox, open_outbox)
     done = outbox.compact(seal=True)
