@@ -62,6 +62,11 @@ class Server:
         self.close()
 
     @property
+    def log_path(self) -> Path:
+        """What the server says."""
+        return self._folder / "log"
+
+    @property
     def running(self) -> bool:
         return self._process is not None and self._process.poll() is None
 
@@ -123,7 +128,7 @@ class Server:
         )
 
     def _start_once(self) -> None:
-        log_path = self._folder / "log"
+        log_path = self.log_path
         with log_path.open("ab") as log:
             self._process = self._spawn(self._command(), log.fileno())
         deadline_s = time.monotonic() + _READY_TIMEOUT_S

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pcs_backend.dedup.store import Placed
+
 
 def place_of(error: BaseException) -> str:
     """Return file and line where an exception was raised, without its message: that may quote a payload."""
@@ -30,7 +36,15 @@ class StoreUnavailableError(UnavailableError):
 
 
 class OutcomeUnreadableError(StoreUnavailableError):
-    """One outcome in the store is none that this version can read. The store is up, and others can be judged."""
+    """An outcome in the store is none that this version can read. The store is up, and others can be judged.
+
+    Attributes:
+        placed: Of a batch that was put, what became of each candidate; `None` for those that cannot be read.
+    """
+
+    def __init__(self, message: str, placed: Sequence[Placed | None] = ()) -> None:
+        super().__init__(message)
+        self.placed = placed
 
 
 class InboxUnavailableError(UnavailableError):

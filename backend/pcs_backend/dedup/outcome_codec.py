@@ -11,12 +11,16 @@ import msgspec
 from pcs_backend.dedup.store import Outcome
 from pcs_backend.errors import OutcomeUnreadableError
 
+UNREADABLE = "the store holds an outcome that this version cannot read"
+
 _SEPARATOR = b":"
+_encode = msgspec.msgpack.Encoder().encode
+_decode = msgspec.msgpack.Decoder(Outcome).decode
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
     """Return `<expires_at_ms>:<MessagePack>`."""
-    return b"%d%b%b" % (outcome.expires_at_ms, _SEPARATOR, msgspec.msgpack.encode(outcome))
+    return b"%d%b%b" % (outcome.expires_at_ms, _SEPARATOR, _encode(outcome))
 
 
 def decode_outcome(value: bytes) -> Outcome:
@@ -28,7 +32,7 @@ def decode_outcome(value: bytes) -> Outcome:
     _, separator, packed = value.partition(_SEPARATOR)
     if separator:
         try:
-            return msgspec.msgpack.decode(packed, type=Outcome)
+            return _decode(packed)
         except msgspec.DecodeError:
             pass  # its message may quote a value, so it is not chained
-    raise OutcomeUnreadableError("the store holds an outcome that this version cannot read")
+    raise OutcomeUnreadableError(UNREADABLE)

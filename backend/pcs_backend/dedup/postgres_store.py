@@ -1,9 +1,9 @@
 """The store in PostgreSQL, shared by replicas. The schema is in `migrations`, the statements in `postgres_queries`.
 
-`put_first` on new records is one statement. Who loses reads the winner in a second one, which sees what the first waited
-for. Only when that winner has expired does a third round trip forget it and the insert run again. Statements commit one
-by one: each record is whole, a batch may be stored in part when the database fails in between, and the caller's retry
-finds the first outcomes.
+`put_first` is one statement, which answers who lost with the winner. Only when a winner has expired, or was stored while
+the statement ran, are there further round trips: what has expired is forgotten, and the insert runs again. Statements
+commit one by one: each record is whole, a batch may be stored in part when the database fails in between, and the
+caller's retry finds the first outcomes.
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ _TRY_AGAIN_ERRORS = (asyncpg.DeadlockDetectedError, asyncpg.SerializationError)
 
 
 class _Connection(asyncpg.Connection):
-    """A connection that nothing is left in: the statements here set nothing, so there is nothing to reset."""
+    """A connection that nothing is left in: what is set is set for good, so there is nothing to reset."""
 
     def get_reset_query(self) -> str:
         """Save a round trip a call."""
@@ -117,33 +117,28 @@ class PostgresStore:
         return [found.get(key) for key in keys]
 
     async def put_first(self, candidates: Sequence[Candidate]) -> list[Placed]:
-        """As `DedupStore.put_first`."""
-        wanted: dict[Key, Outcome] = {}
-        for candidate in candidates:
-            wanted.setdefault(candidate.outcome.key, candidate.outcome)
-        winners: dict[Key, Outcome] = {}
-        own: set[Key] = set()
+        """As `DedupStore.put_first`; one round trip unless something has expired or was stored at the same moment."""
+        outcomes = [candidate.outcome for candidate in candidates]
+        missing = wanted = _first_of_each_key(outcomes)
+        known: dict[Key, Outcome] = {}
         if wanted:
             async with self._connection() as connection:
                 for round_number in range(PUT_ROUNDS_MAX):
-                    missing = {key: outcome for key, outcome in wanted.items() if key not in winners}
                     with contextlib.suppress(*_TRY_AGAIN_ERRORS):
                         if round_number:
-                            await self._forget_expired(connection, list(missing))
-                        stored = await self._insert(connection, list(missing.values()))
-                        own |= stored
-                        winners.update((key, missing[key]) for key in stored)
-                        lost = [key for key in missing if key not in stored]
-                        winners.update(await self._get(connection, lost) if lost else {})
-                    if len(winners) == len(wanted):
+                            await self._forget_expired(connection, [outcome.key for outcome in missing])
+                        missing = await self._insert(connection, missing, known)
+                    if not missing:
                         break
                 else:
                     raise StoreUnavailableError("PostgreSQL: a first outcome could not be read")
+        if wanted is outcomes and not known:
+            return [Placed(outcome, True) for outcome in outcomes]
         placed = []
-        for candidate in candidates:
-            key = candidate.outcome.key
-            placed.append(Placed(winners[key], first=key in own))
-            own.discard(key)  # only the first of equal keys was stored
+        for outcome in outcomes:
+            winner = known.get(key := outcome.key)
+            placed.append(Placed(outcome if winner is None else winner, first=winner is None))
+            known.setdefault(key, outcome)  # of equal keys the first is known to the others
         return placed
 
     async def note_conflicts(self, conflicts: Sequence[Conflict]) -> None:
@@ -213,6 +208,7 @@ class PostgresStore:
             timeout=min(CONNECT_TIMEOUT_S, self._call_timeout_s),
             command_timeout=self._call_timeout_s,
             connection_class=_Connection,
+            init=_prepare_session,
         )
         try:
             await pool
@@ -257,10 +253,21 @@ class PostgresStore:
             self._idle_may_be_dead |= not answered
 
     async def _insert(
-        self, connection: PoolConnectionProxy[asyncpg.Record], outcomes: Sequence[Outcome]
-    ) -> set[Key]:
-        rows = await connection.fetch(queries.PUT_FIRST, *_columns(outcomes, *Outcome.__struct_fields__))
-        return {Key(row["tenant"], row["pcs_id"]) for row in rows}
+        self,
+        connection: PoolConnectionProxy[asyncpg.Record],
+        outcomes: Sequence[Outcome],
+        known: dict[Key, Outcome],
+    ) -> list[Outcome]:
+        """Store what is new, add to `known` what was there first; return what was neither stored nor seen."""
+        unseen = set()
+        arguments = queries.put_first_arguments(outcomes, self._now_ms())
+        for row in await connection.fetch(queries.PUT_FIRST, *arguments):
+            if row["status"] is None:
+                unseen.add(Key(row["tenant"], row["pcs_id"]))
+            else:
+                first = Outcome(**row)
+                known[first.key] = first
+        return [outcome for outcome in outcomes if outcome.key in unseen] if unseen else []
 
     async def _get(
         self, connection: PoolConnectionProxy[asyncpg.Record], keys: Sequence[Key]
@@ -278,6 +285,10 @@ class PostgresStore:
         return int(self._now() * 1_000)
 
 
+async def _prepare_session(connection: asyncpg.Connection[asyncpg.Record]) -> None:
+    await connection.execute(queries.SESSION)
+
+
 @contextlib.contextmanager
 def _translated() -> Iterator[None]:
     """Turn a driver's error into ours; its message may hold a row or the address, so only its kind is told."""
@@ -285,6 +296,16 @@ def _translated() -> Iterator[None]:
         yield
     except _DRIVER_ERRORS as error:
         raise StoreUnavailableError(f"PostgreSQL: {type(error).__name__}") from None
+
+
+def _first_of_each_key(outcomes: list[Outcome]) -> list[Outcome]:
+    """Return the first of equal keys; the same list where all are different."""
+    if len({outcome.pcs_id for outcome in outcomes}) == len(outcomes):
+        return outcomes
+    firsts: dict[Key, Outcome] = {}
+    for outcome in outcomes:
+        firsts.setdefault(outcome.key, outcome)
+    return list(firsts.values())
 
 
 def _columns(rows: Sequence[object], *names: str) -> list[list[object]]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import hashlib
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -96,7 +97,7 @@ class RedisConnection:
         self, script: str, keys: Sequence[str], arguments: Sequence[int | str | bytes]
     ) -> object:
         """Return what a script returns."""
-        digest = hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
+        digest = _digest(script)
         try:
             return await self.call("EVALSHA", digest, len(keys), *keys, *arguments)
         except _UnknownScriptError:  # the first call ever, or the first after a restart; EVAL also loads it
@@ -106,6 +107,11 @@ class RedisConnection:
         if self._idle_may_be_dead:
             self._idle_may_be_dead = False
             await client.connection_pool.disconnect(inuse_connections=False)
+
+
+@functools.cache
+def _digest(script: str) -> str:
+    return hashlib.sha1(script.encode(), usedforsecurity=False).hexdigest()
 
 
 class _UnknownScriptError(StoreUnavailableError):

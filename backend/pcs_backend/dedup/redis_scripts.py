@@ -1,46 +1,56 @@
 """What runs inside Redis. Redis runs a script alone and writes its effects to the append-only file as one transaction.
 
-All keys of a call carry the tenant's hash tag, and so are in one slot. Times are milliseconds of the caller's clock; the
+Keys carry their tenant's hash tag; one call may take several tenants, so Redis Cluster is not supported. Times are milliseconds of the caller's clock; the
 lives handed to `PX` are counted by the server's, so that Redis forgets by itself even when nobody asks.
 """
 
 from __future__ import annotations
 
 PUT_FIRST = """
--- KEYS: the escalation queue, then an outcome key a record.
--- ARGV: now; then for each record its pcs_id, value, life in ms, and its expiry if it is escalated, else ''.
--- Returns for each record 1 if it was stored, else the value that was there first.
-local queue, now = KEYS[1], tonumber(ARGV[1])
-redis.call('ZCARD', queue) -- a key of another type fails here, before anything is written
-local replies, queued = {}, false
-for i = 2, #KEYS do
-  local at = (i - 2) * 4 + 2
-  local pcs_id, value, life, due = ARGV[at], ARGV[at + 1], ARGV[at + 2], ARGV[at + 3]
-  local held = redis.call('GET', KEYS[i])
-  -- A value without an expiry is not ours to replace: the caller fails closed on it.
-  if held and (tonumber(string.match(held, '^(%d+):')) or math.huge) > now then
-    replies[#replies + 1] = held
-  else
-    redis.call('SET', KEYS[i], value, 'PX', life)
-    if due ~= '' then
-      redis.call('ZADD', queue, due, pcs_id)
-      if redis.call('PTTL', queue) < tonumber(life) then
-        redis.call('PEXPIRE', queue, life)
-      end
-      queued = true
+-- KEYS: an outcome key a record, then the escalation queues that may be added to.
+-- ARGV: now; life in ms; how many records; their values; then for each that is escalated its number, its queue's number
+-- among KEYS, its expiry and its pcs_id.
+-- Returns for each record that was not stored its number and the value that was there first; '' if it is no string.
+local call, records = redis.call, tonumber(ARGV[3])
+local now, life = tonumber(ARGV[1]), ARGV[2]
+for i = records + 1, #KEYS do
+  call('ZCARD', KEYS[i]) -- a key of another type fails here, before anything is written
+end
+local escalated, queued, lost = {}, {}, {}
+for at = records + 4, #ARGV, 4 do
+  escalated[tonumber(ARGV[at])] = at
+end
+for i = 1, records do
+  local stored = call('SET', KEYS[i], ARGV[i + 3], 'PX', life, 'NX')
+  if not stored then
+    local held = redis.pcall('GET', KEYS[i])
+    held = type(held) == 'string' and held or ''
+    -- A value without an expiry is not ours to replace: the caller fails closed on it.
+    if (tonumber(string.match(held, '^(%d+):')) or math.huge) > now then
+      lost[#lost + 1] = i
+      lost[#lost + 1] = held
     else
-      redis.call('ZREM', queue, pcs_id) -- what an expired outcome may have left
+      stored = call('SET', KEYS[i], ARGV[i + 3], 'PX', life)
     end
-    replies[#replies + 1] = 1
+  end
+  local at = stored and escalated[i]
+  if at then
+    local queue = KEYS[tonumber(ARGV[at + 1])]
+    call('ZADD', queue, ARGV[at + 2], ARGV[at + 3])
+    queued[queue] = (queued[queue] or 0) + 1
   end
 end
-if queued then -- two go for one that came: the queue cannot grow by what expired
-  local gone = redis.call('ZRANGEBYSCORE', queue, '-inf', ARGV[1], 'LIMIT', 0, 2 * (#KEYS - 1))
+for queue, count in pairs(queued) do
+  if call('PTTL', queue) < tonumber(life) then
+    call('PEXPIRE', queue, life)
+  end
+  -- Two go for one that came: the queue cannot grow by what expired.
+  local gone = call('ZRANGEBYSCORE', queue, '-inf', ARGV[1], 'LIMIT', 0, 2 * count)
   if #gone > 0 then
-    redis.call('ZREM', queue, unpack(gone))
+    call('ZREM', queue, unpack(gone))
   end
 end
-return replies
+return lost
 """
 
 ACK_ESCALATIONS = """

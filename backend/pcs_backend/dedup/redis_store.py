@@ -4,19 +4,20 @@ Layout, the tenant being the hash tag: `pcs:{tenant}:o:<pcs_id>` an outcome with
 escalations by expiry, `pcs:{tenant}:conf` the conflicts by time. An outcome, its queue entry and its expiry are written
 by one script (`redis_scripts`).
 
-A batch that spans tenants, or more than `SCRIPT_RECORDS_MAX` records, may be stored in part when the store fails in
-between; each record is whole, and the caller's retry finds the first outcomes.
+A batch of more than `SCRIPT_RECORDS_MAX` records may be stored in part when the store fails in between; each record is
+whole, and the caller's retry finds the first outcomes.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar, cast
 from urllib.parse import quote
 
 import msgspec
 
-from pcs_backend.dedup.outcome_codec import decode_outcome, encode_outcome
+from pcs_backend.dedup.outcome_codec import UNREADABLE, decode_outcome, encode_outcome
 from pcs_backend.dedup.redis_connection import CALL_TIMEOUT_S, RedisConnection, RedisRefusedError
 from pcs_backend.dedup.redis_scripts import ACK_ESCALATIONS, NOTE_CONFLICTS, PUT_FIRST
 from pcs_backend.dedup.store import (
@@ -29,10 +30,14 @@ from pcs_backend.dedup.store import (
     Outcome,
     Placed,
 )
+from pcs_backend.errors import OutcomeUnreadableError
 from pcs_core.ports import WallClock
 
-SCRIPT_RECORDS_MAX = 500
-"""Records one script call takes: Redis answers nobody else while it runs."""
+SCRIPT_RECORDS_MAX = 1_000
+"""Records one script call takes: Redis answers nobody else while it runs, about 10 ms."""
+
+TENANTS_REMEMBERED_MAX = 1_000
+"""Tenants whose part of the key is not spelled anew for each record."""
 
 T = TypeVar("T")
 
@@ -76,16 +81,11 @@ class RedisStore:
 
     async def put_first(self, candidates: Sequence[Candidate]) -> list[Placed]:
         """As `DedupStore.put_first`."""
-        placed: dict[int, Placed] = {}
-        for tenant, numbered in _by_tenant(candidates, lambda candidate: candidate.outcome.tenant).items():
-            outcomes = [candidate.outcome for _, candidate in numbered]
-            replies = [reply for chunk in _chunks(outcomes) for reply in await self._put_chunk(tenant, chunk)]
-            for (position, candidate), reply in zip(numbered, replies, strict=True):
-                if isinstance(reply, int):
-                    placed[position] = Placed(candidate.outcome, first=True)
-                else:
-                    placed[position] = Placed(decode_outcome(reply), first=False)
-        return [placed[position] for position in range(len(candidates))]
+        outcomes = [candidate.outcome for candidate in candidates]
+        placed = [each for chunk in _chunks(outcomes) for each in await self._put_chunk(chunk)]
+        if None in placed:
+            raise OutcomeUnreadableError(UNREADABLE, placed)
+        return cast("list[Placed]", placed)
 
     async def note_conflicts(self, conflicts: Sequence[Conflict]) -> None:
         """As `DedupStore.note_conflicts`."""
@@ -127,6 +127,8 @@ class RedisStore:
 
     async def ack_escalations(self, keys: Sequence[Key]) -> list[bool]:
         """As `DedupStore.ack_escalations`."""
+        # What Redis forgot before its time may have left an entry behind, which only the outcome tells.
+        outcomes = await self.get(keys)
         present: dict[int, bool] = {}
         for tenant, numbered in _by_tenant(keys, lambda key: key.tenant).items():
             for chunk in _chunks(numbered):
@@ -135,7 +137,8 @@ class RedisStore:
                     ACK_ESCALATIONS, [_escalations_key(tenant)], arguments
                 )
                 for (position, _), reply in zip(chunk, cast("list[int]", replies), strict=True):
-                    present[position] = reply == 1
+                    outcome = outcomes[position]
+                    present[position] = reply == 1 and outcome is not None and outcome.escalated
         return [present[position] for position in range(len(keys))]
 
     async def purge_expired(self) -> int:
@@ -176,18 +179,42 @@ class RedisStore:
             )
         return warnings
 
-    async def _put_chunk(self, tenant: str, outcomes: Sequence[Outcome]) -> list[int | bytes]:
-        now_ms = self._now_ms()
-        arguments: list[int | str | bytes] = [now_ms]
-        for outcome in outcomes:
-            life_ms = max(1, outcome.expires_at_ms - now_ms)
-            due = outcome.expires_at_ms if outcome.escalated else ""
-            arguments += [outcome.pcs_id, encode_outcome(outcome), life_ms, due]
-        keys = [_escalations_key(tenant), *(_outcome_key(outcome.key) for outcome in outcomes)]
-        return cast("list[int | bytes]", await self._connection.script(PUT_FIRST, keys, arguments))
+    async def _put_chunk(self, outcomes: Sequence[Outcome]) -> list[Placed | None]:
+        keys, arguments = put_first_arguments(outcomes, self._now_ms())
+        lost = cast("list[Any]", await self._connection.script(PUT_FIRST, keys, arguments))
+        placed: list[Placed | None] = [Placed(outcome, True) for outcome in outcomes]
+        for number, held in zip(lost[::2], lost[1::2], strict=True):
+            try:
+                placed[number - 1] = Placed(decode_outcome(held), first=False)
+            except OutcomeUnreadableError:
+                placed[number - 1] = None
+        return placed
 
     def _now_ms(self) -> int:
         return int(self._now() * 1_000)
+
+
+def put_first_arguments(
+    outcomes: Sequence[Outcome], now_ms: int
+) -> tuple[list[str], list[int | str | bytes]]:
+    """Return the keys and the arguments of `redis_scripts.PUT_FIRST`.
+
+    Args:
+        outcomes: At least one, at most `SCRIPT_RECORDS_MAX`.
+        now_ms: What has expired by then may be replaced, milliseconds since 1970.
+    """
+    keys = [_prefix(outcome.tenant) + outcome.pcs_id for outcome in outcomes]
+    # One life for all: it decides nothing, and values tell their expiry themselves.
+    life_ms = max(1, max([outcome.expires_at_ms for outcome in outcomes]) - now_ms)
+    arguments: list[int | str | bytes] = [now_ms, life_ms, len(outcomes)]
+    arguments += map(encode_outcome, outcomes)
+    queues: dict[str, int] = {}
+    for number, outcome in enumerate(outcomes, 1):
+        if outcome.escalated:
+            queue = queues.setdefault(outcome.tenant, len(outcomes) + len(queues) + 1)
+            arguments += (number, queue, outcome.expires_at_ms, outcome.pcs_id)
+    keys += map(_escalations_key, queues)
+    return keys, arguments
 
 
 def _by_tenant(values: Sequence[T], tenant_of: Callable[[T], str]) -> dict[str, list[tuple[int, T]]]:
@@ -213,8 +240,13 @@ def _tag(tenant: str) -> str:
     return f"pcs:{{{quote(tenant, safe='')}}}"
 
 
+@functools.lru_cache(TENANTS_REMEMBERED_MAX)
+def _prefix(tenant: str) -> str:
+    return f"{_tag(tenant)}:o:"
+
+
 def _outcome_key(key: Key) -> str:
-    return f"{_tag(key.tenant)}:o:{key.pcs_id}"
+    return _prefix(key.tenant) + key.pcs_id
 
 
 def _escalations_key(tenant: str) -> str:

@@ -137,6 +137,11 @@ class DedupStore(Protocol):
 
         Of equal keys within the batch the first wins. An outcome with status 202 enters the escalation queue in the
         same atomic step. On return what was stored is as durable as the store is configured to be.
+
+        Raises:
+            OutcomeUnreadableError: An outcome that was there first cannot be read; its `placed` tells of the others,
+                which are stored all the same.
+            StoreUnavailableError: The store is down. Some may be stored, each of them whole.
         """
 
     async def note_conflicts(self, conflicts: Sequence[Conflict]) -> None:
