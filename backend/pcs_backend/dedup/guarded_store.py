@@ -1,5 +1,7 @@
 """A store behind a time limit and a switch: a store known to be down is not asked, so requests fail fast.
 
+Outcomes of concurrent callers go in one call (`batching`); the time limit is that call's.
+
 The monitor's ping is what switches it on again. `is_up` is what `flk_store_up` shows.
 """
 
@@ -9,6 +11,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from pcs_backend.dedup.batching import Batches
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Escalation, Key, Outcome, Placed
 from pcs_backend.errors import OutcomeUnreadableError, StoreUnavailableError
 from pcs_core.ports import Sleep
@@ -38,6 +41,7 @@ class GuardedStore:
         self._sleep = sleep
         self._timeout_s = timeout_s
         self._is_open = False
+        self._batches = Batches(lambda candidates: self._asked(lambda: store.put_first(candidates)))
         self.is_up = False
 
     async def open(self) -> None:
@@ -52,6 +56,7 @@ class GuardedStore:
     async def close(self) -> None:
         """Close the store."""
         self.is_up = False
+        await self._batches.close()
         await self._store.close()
 
     async def ping(self) -> None:
@@ -75,8 +80,9 @@ class GuardedStore:
         return await self._asked(lambda: self._store.get(keys))
 
     async def put_first(self, candidates: Sequence[Candidate]) -> list[Placed]:
-        """As `DedupStore.put_first`."""
-        return await self._asked(lambda: self._store.put_first(candidates))
+        """As `DedupStore.put_first`; what several callers ask for at once goes in one call."""
+        self._check_up()
+        return await self._batches.put_first(candidates)
 
     async def note_conflicts(self, conflicts: Sequence[Conflict]) -> None:
         """As `DedupStore.note_conflicts`."""
@@ -102,9 +108,12 @@ class GuardedStore:
         """As `DedupStore.durability_warnings`."""
         return await self._asked(self._store.durability_warnings)
 
-    async def _asked(self, call: Callable[[], Awaitable[T]]) -> T:
+    def _check_up(self) -> None:
         if not self.is_up:
             raise StoreUnavailableError("the dedup store is down")
+
+    async def _asked(self, call: Callable[[], Awaitable[T]]) -> T:
+        self._check_up()
         try:
             return await self._limited(call())
         except OutcomeUnreadableError:

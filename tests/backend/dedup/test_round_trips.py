@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,6 +13,7 @@ import pytest
 import redis.asyncio
 
 from outcomes import LIFE_MS, NOW_MS, Clock, outcome, put
+from pcs_backend.dedup.guarded_store import GuardedStore
 from pcs_backend.dedup.postgres_store import PostgresStore
 from pcs_backend.dedup.redis_store import RedisStore
 from pcs_backend.dedup.store import Candidate, Placed
@@ -138,3 +140,16 @@ async def test_an_outcome_that_cannot_be_read_leaves_its_neighbours_in_the_batch
         each.pcs_id for each in sorted((batch[0], batch[2]), key=lambda each: each.pcs_id)
     ]
     await store.close()
+
+
+async def test_single_submits_at_one_moment_go_in_one_statement(
+    postgres_server: PostgresServer, postgres_dsn: str, clock: Clock
+) -> None:
+    async with logged(postgres_server, postgres_dsn, clock) as (store, statements):
+        guarded = GuardedStore(store, asyncio.sleep)
+        await guarded.open()
+        statements.since()
+        placed = await asyncio.gather(*(put(guarded, outcome(number % 150)) for number in range(200)))
+        assert placed == [[Placed(outcome(number % 150), number < 150)] for number in range(200)]
+        assert len(statements.since()) == 1
+        await guarded.close()
