@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash simulate damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
+.PHONY: help install demo test crash simulate bench-rows bench-stores damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -34,6 +34,14 @@ crash: install  ## Cut the power of backend, agent and PostgreSQL under load, CU
 SEEDS ?= $(if $(SEED),1,2000)
 simulate: install  ## Run both sides in virtual time on a simulated world full of faults, with SEEDS seeds
 	@PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS) $(if $(SEED),--first $(SEED))
+
+# How many; a smaller run is part of `test`. Ten million take about 5 minutes and 25 GB of /tmp.
+ROWS ?= 10000000
+bench-rows: install  ## Measure retention in a PostgreSQL with 10,000,000 outcomes (ROWS)
+	@PYTHONPATH=tests $(BIN)/python load/store_rows.py --rows $(ROWS)
+
+bench-stores: install  ## Measure what a record costs in Redis and PostgreSQL, and the driver alone
+	@PYTHONPATH=tests $(BIN)/python load/store_costs.py
 
 certs: install  ## Make a certificate authority and certificates for development, in build/certs (CERTS)
 	@$(BIN)/python compose/certificates.py $(CERTS)

@@ -210,14 +210,16 @@ class PostgresServer(Server):
 
     _stop_signal = signal.SIGINT  # "fast": open sessions are ended
 
-    def __init__(self, data: Path | None = None) -> None:
+    def __init__(self, data: Path | None = None, **options: str) -> None:
         """Choose a port; nothing runs yet.
 
         Args:
             data: Where the data shall lie, a folder that is not there yet below one that everybody may enter. It is left
                 behind.
+            options: Settings: `shared_buffers="1GB"`.
         """
         super().__init__()
+        self._options = options
         self._data = data or self._folder / "data"
         self._databases = 0
         if _is_root():
@@ -291,6 +293,7 @@ class PostgresServer(Server):
             "shared_buffers": "16MB",
             "max_connections": 100,
             "deadlock_timeout": "100ms",
+            **self._options,
         }
         command = [str(_postgres_binaries() / "postgres"), "-D", str(self._data)]
         for name, value in settings.items():

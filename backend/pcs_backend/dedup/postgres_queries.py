@@ -76,17 +76,24 @@ FORGET_EXPIRED = """
     DELETE FROM pcs_outcomes AS o USING expired AS e
     WHERE o.tenant = e.tenant AND o.pcs_id = e.pcs_id AND o.expires_at_ms <= $3"""
 
-# What another replica purges or replaces just now is skipped, not waited for.
-PURGE_EXPIRED = """
-    WITH expired AS (
-        SELECT tenant, pcs_id FROM pcs_outcomes WHERE expires_at_ms <= $1
-        ORDER BY expires_at_ms LIMIT $2
-        FOR UPDATE SKIP LOCKED
-    ), gone AS (
-        DELETE FROM pcs_outcomes AS o USING expired AS e WHERE o.tenant = e.tenant AND o.pcs_id = e.pcs_id
+PARTITIONS = 8
+"""Of the outcomes: the tables `pcs_outcomes_0` and so on."""
+
+# One partition a statement, and few rows: locks are few and short. What another replica purges or replaces just now is
+# skipped, not waited for.
+PURGE_EXPIRED = tuple(
+    f"""
+    WITH gone AS (
+        DELETE FROM pcs_outcomes_{partition} WHERE ctid = ANY (ARRAY(
+            SELECT ctid FROM pcs_outcomes_{partition} WHERE expires_at_ms <= $1
+            ORDER BY expires_at_ms LIMIT $2
+            FOR UPDATE SKIP LOCKED
+        ))
         RETURNING 1
     )
-    SELECT count(*) FROM gone"""
+    SELECT count(*) FROM gone"""  # noqa: S608 - the number is ours
+    for partition in range(PARTITIONS)
+)
 
 LIST_ESCALATIONS = """
     SELECT e.pcs_id, o.body, e.stored_at_ms

@@ -1,7 +1,9 @@
 """The database's schema, as numbered SQL files that are never changed once released, and what applies them.
 
 All that is missing is applied in one transaction under an advisory lock, so that replicas that start together wait for
-one another and a failed start leaves the old schema. A database that is newer than this program is refused.
+one another and a failed start leaves the old schema. No lock is waited for longer than `LOCK_WAIT_MS`, since everybody
+else would wait behind it: who does not get one fails and comes again. A database that is newer than this program is
+refused.
 """
 
 from __future__ import annotations
@@ -16,6 +18,9 @@ if TYPE_CHECKING:
     from asyncpg.pool import PoolConnectionProxy
 
 LOCK_KEY = 0x7063735F736368  # "pcs_sch" in ASCII; advisory locks are by number
+
+LOCK_WAIT_MS = 4_000
+"""Longest wait for another replica's migration, or for whoever holds a table that is to be changed."""
 
 _IS_TABLE_THERE = "SELECT to_regclass('pcs_schema_migrations') IS NOT NULL"
 # When it was applied is for people, by the database's own clock.
@@ -51,23 +56,30 @@ def load_migrations() -> list[Migration]:
 
 
 async def apply_migrations(
-    connection: PoolConnectionProxy[asyncpg.Record], migrations: list[Migration], timeout_s: float
+    connection: PoolConnectionProxy[asyncpg.Record],
+    migrations: list[Migration],
+    timeout_s: float,
+    *,
+    migration_timeout_s: float,
 ) -> list[int]:
     """Bring the database's schema up to date. On return it is committed.
 
     Args:
         connection: Outside a transaction.
         migrations: From `load_migrations`.
-        timeout_s: For each statement, the wait for another replica's migration included.
+        timeout_s: For each statement that only looks.
+        migration_timeout_s: For each migration, which may move rows.
 
     Returns:
         The versions that this call applied.
 
     Raises:
         DataError: The database has a version that this program does not know.
+        asyncpg.LockNotAvailableError: Another replica migrates, or someone holds a table.
     """
     known = {migration.version for migration in migrations}
     async with connection.transaction(isolation="read_committed"):
+        await connection.execute(f"SET LOCAL lock_timeout = {LOCK_WAIT_MS}", timeout=timeout_s)
         await connection.execute("SELECT pg_advisory_xact_lock($1)", LOCK_KEY, timeout=timeout_s)
         if not await connection.fetchval(_IS_TABLE_THERE, timeout=timeout_s):
             await connection.execute(_MAKE_TABLE, timeout=timeout_s)
@@ -80,7 +92,7 @@ async def apply_migrations(
             )
         missing = [migration for migration in migrations if migration.version not in applied]
         for migration in missing:
-            await connection.execute(migration.sql, timeout=timeout_s)
+            await connection.execute(migration.sql, timeout=migration_timeout_s)
             await connection.execute(
                 "INSERT INTO pcs_schema_migrations (version, name) VALUES ($1, $2)",
                 migration.version,
