@@ -17,7 +17,7 @@ from typing import NamedTuple, cast
 from pcs_backend.dedup.store import Candidate, Placed
 from pcs_backend.errors import OutcomeUnreadableError, StoreUnavailableError
 
-BATCH_MAX = 1_000
+BATCH_MAX = 1_024
 """Outcomes that callers' batches are put together up to; a single larger one goes alone."""
 
 CALLS_MAX = 2

@@ -33,7 +33,7 @@ from pcs_backend.dedup.store import (
 from pcs_backend.errors import OutcomeUnreadableError
 from pcs_core.ports import WallClock
 
-SCRIPT_RECORDS_MAX = 1_000
+SCRIPT_RECORDS_MAX = 1_024
 """Records one script call takes: Redis answers nobody else while it runs, about 10 ms."""
 
 TENANTS_REMEMBERED_MAX = 1_000

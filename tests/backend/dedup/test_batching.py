@@ -106,13 +106,13 @@ async def test_what_waits_goes_together_into_the_next_call(calls: Calls) -> None
 
 async def test_a_call_takes_no_more_than_its_bound_and_a_larger_batch_goes_alone(calls: Calls) -> None:
     first = await calls.busy()
-    sizes = [400, 600, 1, BATCH_MAX + 5, 3]
+    sizes = [400, BATCH_MAX - 400, 1, BATCH_MAX + 5, 3]
     waiting = [calls.start(numbered(*range(size))) for size in sizes]
     await turns()
     for number in range(CALLS_MAX + 4):
         calls.answer(number)
         await turns()
-    assert calls.sizes == [1, 1, 1_000, 1, BATCH_MAX + 5, 3]
+    assert calls.sizes == [1, 1, BATCH_MAX, 1, BATCH_MAX + 5, 3]
     assert [len(await task) for task in waiting] == sizes
     await asyncio.gather(*first)
 
