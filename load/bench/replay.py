@@ -1,11 +1,13 @@
-"""`python -m bench.replay ANSWERS`: whether everything that was answered is there after the service is gone.
+"""`python -m bench.replay ANSWERS… --logs FOLDERS…`: whether everything that was answered is there after the service is gone.
 
-The environment is that of the service. Each answered record must stand in a request frame of the WAL, and the store, which
-for memory is what replaying that WAL gives, must have its outcome with the answered bytes. Prints JSON.
+The environment is that of the service, or of one of several that share a store. Each answered record must stand in a request
+frame of one of the WALs, and the store, which for memory is what replaying the WAL gives, must have its outcome with the
+answered bytes. Prints JSON.
 """
 
 from __future__ import annotations
 
+import argparse
 import re
 import sys
 from pathlib import Path
@@ -28,7 +30,7 @@ _ID = re.compile(rb'"pcs_id":"([0-9a-f]{64})"')
 
 
 def requested_ids(wal: Path) -> set[bytes]:
-    """Return the ids that stand in request frames, of all workers."""
+    """Return the ids that stand in request frames of a service, of all its workers."""
     files = PosixFiles()
     return {
         pcs_id
@@ -40,9 +42,11 @@ def requested_ids(wal: Path) -> set[bytes]:
     }
 
 
-async def compare(config: Config, answered: list[tuple[bytes, bytes, bytes]]) -> dict[str, int]:
+async def compare(
+    config: Config, logs: list[Path], answered: list[tuple[bytes, bytes, bytes]]
+) -> dict[str, int]:
     """Count what is missing."""
-    requested = requested_ids(Path(config.settings.data_dir) / WAL_FOLDER)
+    requested = set().union(*map(requested_ids, logs))
     no_request = sum(pcs_id not in requested for pcs_id, _, _ in answered)
     no_outcome = other_outcome = 0
     async with direct_store(config) as store:
@@ -64,13 +68,18 @@ async def compare(config: Config, answered: list[tuple[bytes, bytes, bytes]]) ->
 
 
 def main() -> None:
-    """Compare, for the files named by the arguments."""
+    """Compare."""
+    parser = argparse.ArgumentParser(prog="bench.replay", description=__doc__)
+    parser.add_argument("answers", type=Path, nargs="+", help="lines of `pcs_id status body`")
+    parser.add_argument("--logs", type=Path, nargs="+", required=True, help="data folders")
+    arguments = parser.parse_args()
     answered = []
-    for path in sys.argv[1:]:
-        for line in Path(path).read_bytes().splitlines():
+    for path in arguments.answers:
+        for line in path.read_bytes().splitlines():
             pcs_id, status, body = line.split(b" ", 2)
             answered.append((pcs_id, status, body))
-    sys.stdout.buffer.write(orjson.dumps(uvloop.run(compare(prepare(), answered))))
+    logs = [folder / WAL_FOLDER for folder in arguments.logs]
+    sys.stdout.buffer.write(orjson.dumps(uvloop.run(compare(prepare(), logs, answered))))
 
 
 if __name__ == "__main__":

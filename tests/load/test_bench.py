@@ -82,7 +82,7 @@ async def test_what_is_missing_after_a_run_is_counted(tmp_path: Path) -> None:
 
 
 def count_missing(answers: Path, backend: Backend) -> dict[str, int]:
-    done = python("bench.replay", str(answers), **backend.variables)
+    done = python("bench.replay", str(answers), "--logs", str(backend.data_dir), **backend.variables)
     assert done.returncode == 0, done.stderr.decode()
     return json.loads(done.stdout)
 
