@@ -80,7 +80,7 @@ QUICK = Sizes(
 )
 
 F1 = "F1 aiohttp, constant answer"
-F2 = "F2 bare checks"
+F2 = "F2 checks in a bare loop"
 F3 = "F3 PyNaCl verify"
 F4 = "F4 append and fdatasync"
 NOMINAL = f"open loop {NOMINAL_RATE:g}/s hmac memory"
@@ -104,7 +104,7 @@ def driver(size: int, store: str) -> str:
 
 def bare(size: int, processes: int) -> str:
     """Return the name of the floor of several processes."""
-    return f"{processes} bare F3+F2+statement, {size}"
+    return f"{processes}w bare checks and statement, {size}"
 
 
 def plan(sizes: Sizes) -> list[Item]:

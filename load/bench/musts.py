@@ -167,7 +167,8 @@ def _overload(results: Results) -> list[Must]:
             f"{times:.2f}",
             f"≤ {P99_TIMES_MAX:g}",
             _met(times <= P99_TIMES_MAX),
-            f"steady {steady:,.0f}/s; {double_ms:.1f} ms, {half_ms:.1f} ms; {refused:.0%} answered 503",
+            f"steady {steady:,.0f}/s; {double_ms:.1f} ms, {half_ms:.1f} ms; {refused:.0%} answered 503; the client was up "
+            f"to {_more(runs, 'behind_ms'):.0f} ms behind",
         ),
         Must(
             5,
