@@ -15,7 +15,7 @@ import psutil
 
 from bench.items import SINGLE_CONNECTIONS
 from bench.job import Found
-from bench.rig import Figures, Load, Rig, Setup
+from bench.rig import Figures, Load, Rig, Setup, kill
 from processes import Backend
 
 OVERLOAD_CONNECTIONS_MAX = 1_024
@@ -145,8 +145,7 @@ def overload(rig: Rig, setup: Setup, lengths: Lengths, rounds: int) -> list[Figu
                     )
                 )
         growth = memory.growth_mib_a_minute(since_s)
-        for service in services:
-            service.kill()
+        kill(services)
         missing = rig.replay(services, *files)
     for figures in results:
         figures.more["rss_growth_mib_a_minute"] = growth
@@ -220,13 +219,13 @@ def million(rig: Rig, count: int = MILLION) -> Figures:
                 f"{(number + 1) * part:,} records: {found[-1].rate:,.0f}/s, {memory.now_bytes() / _MIB:,.0f} MiB"
             )
         (service,) = services
-        service.kill()
+        kill(services)
         log_bytes = sum(path.stat().st_size for path in (service.data_dir / "wal").rglob("*.wal"))
         began_s = time.monotonic()
         service.start(timeout_s=START_TIMEOUT_S)
         replay_s = time.monotonic() - began_s
         replayed_bytes = Memory(services).now_bytes()
-        service.kill()
+        kill(services)
         missing = rig.replay(services, *files)
     slope, _ = statistics.linear_regression([at for at, _ in sizes[1:]], [size for _, size in sizes[1:]])
     wrong: dict[str, int] = missing

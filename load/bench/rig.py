@@ -20,6 +20,7 @@ import orjson
 
 from bench.job import Found, Job
 from bench.pool import ED25519_PUBLIC_B64, HMAC_SECRET, Pool, make_pool
+from pcs_backend.engine import SNAPSHOT
 from pcs_core.signing import SigningAlgorithm
 from processes import Backend, clean_environment
 from servers import PostgresServer, RedisServer
@@ -186,8 +187,7 @@ class Rig:
             answers = folder / "answers"
             found = self.drive(services, self.pool(setup.algorithm), load, answers)
             figures = figures_of(found, syncs(services))
-            for service in services:
-                service.kill()
+            kill(services)
             figures.wrong |= self.replay(services, answers)
         return figures
 
@@ -270,6 +270,13 @@ def figures_of(found: Found, sync_count: float = 0.0) -> Figures:
 def _check_started(server: Backend) -> None:
     if not server.url:
         raise RuntimeError(f"{' '.join(server.command)}: {server.output.decode()[-4_000:]}")
+
+
+def kill(services: list[Backend]) -> None:
+    """Kill services and take away the memory store's snapshots: their logs alone must tell everything."""
+    for service in services:
+        service.kill()
+        (service.data_dir / SNAPSHOT).unlink(missing_ok=True)
 
 
 def syncs(services: list[Backend]) -> float:
