@@ -17,7 +17,7 @@ import uvloop
 from nacl.signing import SigningKey
 
 from bench.floors.loop import PAYLOAD_BYTES, check_record
-from bench.floors.statements import PUT_ROWS, columns
+from bench.floors.statements import PUT_ROWS, columns, connect
 
 CONNECTIONS = 8
 """To the database."""
@@ -63,7 +63,8 @@ class Connection(asyncio.Protocol):
             answers.append(check_record(body, _PAYLOAD))  # F2
         rows = columns([(answer[11:75].decode("ascii"), answer) for answer in answers])
         async with self._pool.acquire() as connection:
-            await connection.fetch(PUT_ROWS, *rows)
+            if lost := await connection.fetch(PUT_ROWS, *rows):
+                raise RuntimeError(f"{len(lost)} rows were there before")
         whole = b"\n".join(answers)
         assert self._transport is not None
         self._transport.write(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%b" % (len(whole), whole))
@@ -71,7 +72,7 @@ class Connection(asyncio.Protocol):
 
 async def serve(dsn: str, port: int) -> None:
     """Serve for ever."""
-    async with asyncpg.create_pool(dsn, min_size=CONNECTIONS, max_size=CONNECTIONS) as pool:
+    async with await connect(dsn, CONNECTIONS) as pool:
         listener = socket.socket()
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)

@@ -13,12 +13,11 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-import asyncpg
 import orjson
 import uvloop
 from redis.asyncio import Redis
 
-from bench.floors.statements import PUT_ROWS, PUT_VALUES, columns, read_answers, script_arguments
+from bench.floors.statements import PUT_ROWS, PUT_VALUES, columns, connect, read_answers, script_arguments
 
 Answers = Sequence[tuple[str, bytes]]
 
@@ -38,7 +37,7 @@ async def measure(calls: Sequence[Callable[[], Awaitable[Any]]], at_once: int) -
 
 async def postgres(dsn: str, parts: Sequence[Answers], at_once: int) -> tuple[float, float, int]:
     """The product's statement by asyncpg; returns how many rows are there too."""
-    async with asyncpg.create_pool(dsn, min_size=at_once, max_size=at_once) as pool:
+    async with await connect(dsn, at_once) as pool:
         arguments = [columns(part) for part in parts]
         await asyncio.gather(
             *(pool.fetchval("SELECT pg_sleep(0.05)") for _ in range(at_once))
