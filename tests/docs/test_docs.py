@@ -344,7 +344,14 @@ def test_variables_a_page_names_are_known(page: Path) -> None:
     }
     names = {name.split(".")[-1] for name in constants()} | VARIABLES | placeholders | compose_variables()
     assert set(re.findall(r"\b[A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+\b", text)) - names == set()
-    assert set(re.findall(r"(?<![\w.])([A-Z][A-Z0-9_]*)=", text)) - VARIABLES - make_variables() == set()
+    known = VARIABLES | make_variables() | load_variables()
+    assert set(re.findall(r"(?<![\w.])([A-Z][A-Z0-9_]*)=", text)) - known == set()
+
+
+def load_variables() -> set[str]:
+    """What the load scripts read, and Python itself."""
+    k6, locust = read("load/k6.js"), read("load/locustfile.py")
+    return {"PYTHONPATH", *re.findall(r"__ENV\.([A-Z]+)", k6), *re.findall(r'environ\["([A-Z]+)"\]', locust)}
 
 
 def compose_variables() -> set[str]:

@@ -21,7 +21,7 @@ def test_figures_are_of_the_time_between_two_looks() -> None:
     for _ in range(6):
         metrics.ingest.inc()
     metrics.count_firsts([("plants", 200, ())])
-    metrics.count_first("plants", 202, ("degraded",))
+    metrics.count_firsts([("plants", 202, ("degraded",))])
     metrics.refused.labels("malformed").inc(4)
     for _ in range(10):
         metrics.verify_seconds.observe(0.15)
