@@ -8,6 +8,10 @@ nobody else can.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
 
 import msgspec
 from aiohttp import web
@@ -22,11 +26,40 @@ from pcs_backend.http.routes import HEALTH_PATHS, METRICS_PATH, Health, health_r
 from pcs_backend.problems import Problem, unavailable_reply
 
 SOCKET_NAME = "admin.sock"
+ADMIN_CONNECTIONS_MAX = 16
+ADMIN_BACKLOG_MAX = 128
+"""Connections the kernel holds that are not accepted yet."""
+
 ESCALATIONS_PATH = "/escalations"
 ACKS_PATH = "/escalations/acks"
 CONFLICTS_PATH = "/conflicts"
 OUTCOMES_PATH = "/outcomes"
 TAP_PATH = "/tap"
+
+
+@contextlib.contextmanager
+def bound_unix(path: str) -> Iterator[socket.socket]:
+    """Bind a Unix socket of mode 0600, also where the path is longer than a socket address may be; it is gone afterwards.
+
+    Args:
+        path: Where. What lies there was left by a process that was killed: whoever calls holds the folder.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
+        previous = os.umask(0o177)
+        try:
+            listener.bind(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+        finally:
+            os.umask(previous)
+            os.close(folder)
+        try:
+            yield listener
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
 
 _encode = msgspec.json.Encoder().encode
 
