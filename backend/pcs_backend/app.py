@@ -33,8 +33,10 @@ from pcs_backend.http.openapi import build_openapi
 from pcs_backend.http.peers import Peers
 from pcs_backend.http.protocol import ProblemServer
 from pcs_backend.http.routes import SUBMIT_PATH, Effects, Routes
+from pcs_backend.http.whole import SIBLING_CONNECTIONS_MAX, Alone, SiblingRoutes, Workers
 from pcs_backend.offload import ThreadOffload
 from pcs_backend.trace_context import RequestIds
+from pcs_backend.trust.accounts import SharedAccounts
 from pcs_backend.workers.seat import Seat
 from pcs_core.errors import WalError
 from pcs_core.wal import PosixFiles
@@ -82,13 +84,29 @@ class Service:
         self._seat = seat
         self._spans = _new_spans() if config.exports_spans else None
         worker, workers = (0, 1) if seat is None else (seat.worker, seat.workers)
-        self._engine = Engine(config, ports, worker=worker, workers=workers, spans=self._spans)
+        self._engine = Engine(
+            config,
+            ports,
+            worker=worker,
+            workers=workers,
+            accounts=None if seat is None else SharedAccounts(seat.accounts),
+            spans=self._spans,
+        )
         settings = config.settings
         self._intake = Intake(
             connections_max=max(1, settings.connections_max // workers),
-            shared_bytes_max=max(settings.max_body_bytes, settings.bodies_max_bytes // workers),
+            shared_bytes_max=max(
+                settings.bodies_max_bytes // workers,
+                min(settings.max_batch_bytes, settings.bodies_max_bytes),  # the largest body must find room
+            ),
         )
         self._peers = Peers(lambda: config.trust.current.peers, settings.tls_proxy_name)
+        metrics = self._engine.metrics
+        self._whole: Alone | Workers = (
+            Alone(metrics, self)
+            if seat is None
+            else Workers(settings.data_dir, worker, workers, metrics, self)
+        )
         self._stopping = False
         self._free_bytes: int | None = None
         self._watch_gauges()
@@ -138,6 +156,8 @@ class Service:
             if self._seat is None:  # else the supervisor holds the folder
                 engine.claim()
             self._measure_disk()  # the metrics are asked for while the logs are read
+            if isinstance(self._whole, Workers):
+                await stack.enter_async_context(self._answer_siblings(self._whole))
             runner, listener = await self._listen(announce)
             stack.push_async_callback(runner.cleanup)
             # Nothing was taken yet, so a stop need not wait for what takes long.
@@ -182,7 +202,7 @@ class Service:
         login = (settings.metrics_user, settings.metrics_pass) if settings.metrics_user else None
         routes = Routes(
             submitter=engine.pipeline if self._spans is None else self._spans.submitter(engine.pipeline),
-            health=self,
+            whole=self._whole,
             effects=Effects(
                 metrics=engine.metrics,
                 tap=engine.tap,
@@ -219,13 +239,31 @@ class Service:
         return runner, listener
 
     @contextlib.asynccontextmanager
+    async def _answer_siblings(self, whole: Workers) -> AsyncIterator[None]:
+        """Answer the other workers, and be able to ask them."""
+        engine = self._engine
+        routes = SiblingRoutes(engine.metrics, self, engine.tap)
+        intake = Intake(connections_max=SIBLING_CONNECTIONS_MAX, shared_bytes_max=0)
+        runner = web.ServerRunner(ProblemServer(routes.handle, intake))
+        await runner.setup()
+        with bound_unix(whole.own_socket) as listener:
+            await web.SockSite(runner, listener).start()
+            await whole.open()
+            try:
+                yield
+            finally:
+                await whole.close()
+                routes.close()
+                await runner.cleanup()
+
+    @contextlib.asynccontextmanager
     async def _administer(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
         """Serve the administration socket. Yields what ends it earlier."""
         intake = Intake(
             connections_max=ADMIN_CONNECTIONS_MAX, shared_bytes_max=self._config.settings.bodies_max_bytes
         )
         engine = self._engine
-        routes = AdminRoutes(engine.store, engine.metrics, engine.tap, self)
+        routes = AdminRoutes(engine.store, engine.tap, self._whole)
         runner = web.ServerRunner(ProblemServer(routes.handle, intake))
         await runner.setup()
 
@@ -291,18 +329,20 @@ class Service:
     def _watch_gauges(self) -> None:
         engine = self._engine
         watch = engine.metrics.watch
-        watch("flk_store_up", "Whether the dedup store answers", lambda: float(engine.store_is_up))
+        watch("flk_store_up", "Whether the dedup store answers", lambda: float(engine.store_is_up), min)
         watch(
             "flk_keys",
             "Keys in force, revoked and outdated ones included",
             lambda: float(len(self._config.trust.current.keyring.entries)),
+            max,
         )
         watch(
             "flk_keys_stale",
             "Whether the last key file could not be used",
             lambda: float(self._config.trust.is_stale),
+            max,
         )
-        watch("flk_ready", "Whether requests may be sent here", lambda: float(self.not_ready() is None))
+        watch("flk_ready", "Whether requests may be sent here", lambda: float(self.not_ready() is None), min)
         watch(
             "flk_wal_size_bytes",
             "Bytes of the WAL",
@@ -334,11 +374,12 @@ class Service:
             "Bytes taken from BODIES_MAX_BYTES",
             lambda: float(self._intake.shared_bytes),
         )
-        watch("flk_disk_free_bytes", "Free space below DATA_DIR", lambda: float(self._free_bytes or 0))
+        watch("flk_disk_free_bytes", "Free space below DATA_DIR", lambda: float(self._free_bytes or 0), min)
         watch(
             "flk_disk_free_min_bytes",
             "Free space below which intake stops",
             lambda: float(self._config.settings.disk_free_min_bytes),
+            max,
         )
 
 

@@ -32,6 +32,7 @@ from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.offload import OwnedOffload
 from pcs_backend.pipeline import Pipeline
 from pcs_backend.recovery import Settler
+from pcs_backend.trust.accounts import Accounts
 from pcs_backend.trust.limits import TenantLimiter
 from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.errors import WalError
@@ -124,6 +125,7 @@ class Engine:
         *,
         worker: int = 0,
         workers: int = 1,
+        accounts: Accounts | None = None,
         force_replay: bool = False,
         spans: Spans | None = None,
     ) -> None:
@@ -134,6 +136,7 @@ class Engine:
             ports: The world.
             worker: Which of the workers this is.
             workers: How many share the data folder now.
+            accounts: Where it is kept what tenants have spent; of its own by default.
             force_replay: Whether requests older than the dedup lifetime are judged too.
             spans: What traces submits, if anything does.
         """
@@ -145,8 +148,10 @@ class Engine:
         self._force_replay = force_replay
         self._data_dir = os.path.abspath(config.settings.data_dir)
         self._snapshot_path = os.path.join(self._data_dir, SNAPSHOT)
-        self.token_bucket = TokenBucket(config.settings.token_rate, ports.monotonic)
-        self._limiter = TenantLimiter(lambda: config.trust.current.limits, ports.now, ports.monotonic)
+        self.token_bucket = TokenBucket(config.settings.token_rate, ports.monotonic, accounts)
+        self._limiter = TenantLimiter(
+            lambda: config.trust.current.limits, ports.now, ports.monotonic, accounts
+        )
         self._offloads: list[OwnedOffload] = []
         self._lock: int | None = None
         self.metrics = Metrics()

@@ -29,6 +29,7 @@ class Seat(msgspec.Struct, frozen=True, kw_only=True):
         workers: How many there are.
         listening: Sockets of its own that listen on the public port, one an address.
         admin: The listening administration socket, which all workers share.
+        accounts: Memory in which all workers keep what was spent of the limits.
         control: The connection to the supervisor.
     """
 
@@ -36,12 +37,13 @@ class Seat(msgspec.Struct, frozen=True, kw_only=True):
     workers: _Handle
     listening: tuple[_Handle, ...]
     admin: _Handle
+    accounts: _Handle
     control: _Handle
 
     @property
     def handles(self) -> tuple[int, ...]:
         """Everything that is inherited."""
-        return (*self.listening, self.admin, self.control)
+        return (*self.listening, self.admin, self.accounts, self.control)
 
 
 def say(connection: socket.socket, message: bytes) -> None:

@@ -27,6 +27,7 @@ from pcs_backend.config import ALLOWED, Config
 from pcs_backend.engine import lock_folder
 from pcs_backend.errors import BackendError, ConfigError
 from pcs_backend.http.admin import ADMIN_BACKLOG_MAX, SOCKET_NAME, bound_unix
+from pcs_backend.trust.accounts import new_shared_accounts
 from pcs_backend.workers.seat import LISTENING, READY, RELOAD, STOP, Seat, hear, say
 from pcs_backend.workers.sockets import SharedPort
 from pcs_core.wal import Files
@@ -42,6 +43,14 @@ _log = structlog.get_logger(__name__)
 class _Worker(NamedTuple):
     process: asyncio.subprocess.Process
     control: socket.socket
+
+
+class _Shared(NamedTuple):
+    """Handles that every worker inherits."""
+
+    lock: int
+    admin: int
+    accounts: int
 
 
 class Supervisor:
@@ -92,9 +101,12 @@ class Supervisor:
             stack.callback(port.close)
             admin = stack.enter_context(bound_unix(os.path.join(self._data_dir, SOCKET_NAME)))
             admin.listen(ADMIN_BACKLOG_MAX)
+            accounts = new_shared_accounts()
+            stack.callback(os.close, accounts)
+            shared = _Shared(lock=lock, admin=admin.fileno(), accounts=accounts)
             try:
                 for worker, share in enumerate(port.shares):
-                    await self._start(worker, [each.fileno() for each in share], admin.fileno(), lock)
+                    await self._start(worker, [each.fileno() for each in share], shared)
                 port.close()  # what a worker closes is closed
                 await self._watch(lambda: announce(port.url))
             finally:
@@ -102,7 +114,7 @@ class Supervisor:
         _log.info("stopped")
         _raise_for(codes)
 
-    async def _start(self, worker: int, listening: Sequence[int], admin: int, lock: int) -> None:
+    async def _start(self, worker: int, listening: Sequence[int], shared: _Shared) -> None:
         own, others = socket.socketpair()
         own.setblocking(False)
         with others:
@@ -110,7 +122,8 @@ class Supervisor:
                 worker=worker,
                 workers=self._settings.workers,
                 listening=tuple(listening),
-                admin=admin,
+                admin=shared.admin,
+                accounts=shared.accounts,
                 control=others.fileno(),
             )
             # A clean process, and not a fork of this one; `-P`, so that nothing is imported from where it is started.
@@ -122,7 +135,7 @@ class Supervisor:
                 msgspec.json.encode(seat).decode(),
                 stdin=asyncio.subprocess.DEVNULL,
                 env=os.environ | {"WORKERS": str(self._settings.workers)},
-                pass_fds=(*seat.handles, lock),
+                pass_fds=(*seat.handles, shared.lock),
             )
         self._workers.append(_Worker(process, own))
 

@@ -19,6 +19,7 @@ from pcs_backend.http import protocol
 from pcs_backend.http.admin import AdminRoutes
 from pcs_backend.http.intake import Intake
 from pcs_backend.http.protocol import ProblemProtocol, ProblemServer
+from pcs_backend.http.whole import Alone
 
 TIMEOUT_S = 10.0
 CHECKS = 20
@@ -54,7 +55,7 @@ class Rig(NamedTuple):
 async def listening(folder: Path) -> AsyncIterator[Rig]:
     tap = Tap()
     store = MemoryStore(now=Clock(), journal=None, records_max=1)
-    routes = AdminRoutes(store, Metrics(), tap, Healthy())
+    routes = AdminRoutes(store, tap, Alone(Metrics(), Healthy()))
     runner = web.ServerRunner(
         ProblemServer(routes.handle, Intake(connections_max=4, shared_bytes_max=1 << 20)), shutdown_timeout=60
     )
