@@ -47,7 +47,7 @@ class Rig(NamedTuple):
             turns_blocked = 0
             while turns_blocked < CHECKS:
                 self.tap.show(Sighting(at_ms=1, status=200, shard_id="s" * 100))
-                turns_blocked = turns_blocked + 1 if self.routes._writing else 0
+                turns_blocked = turns_blocked + 1 if self.routes._streams._writing else 0
                 await asyncio.sleep(0)
 
 
