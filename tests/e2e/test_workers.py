@@ -10,6 +10,9 @@ import itertools
 import json
 import signal
 import socket
+import ssl
+import subprocess
+import sys
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -17,6 +20,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import aiohttp
+import certificates
 import psutil
 import pytest
 
@@ -183,6 +187,91 @@ async def test_token_rate_is_for_all_workers_together(tmp_path: Path, redis_addr
         assert rate * seconds <= statuses[200] <= rate * (1 + took_s) + 1
         written = frames(tmp_path / "data", range(2))
         assert min(written.values()) > 1_000
+
+
+async def test_a_batch_beyond_a_burst_is_owed_to_every_worker(tmp_path: Path, redis_address: str) -> None:
+    store = {"DEDUP_BACKEND": "redis", "REDIS_ADDR": redis_address}
+    bodies = list(records(40).values())
+    async with serving(tmp_path / "data", 2, store, TOKEN_RATE="2") as (_, client):
+        batch = await client.request(
+            "POST",
+            "/v1/pcs/batch",
+            data=b"\n".join(bodies),
+            headers={"Content-Type": "application/x-ndjson"},
+        )
+        assert Counter(json.loads(line)["status"] for line in batch.body.splitlines()) == {200: 26, 202: 14}
+        answers = await asyncio.gather(*map(client.submit, bodies))
+        assert {answer.status for answer in answers} == {429}
+        assert {int(answer.headers["Retry-After"]) for answer in answers} <= set(range(10, 21))
+        written = frames(tmp_path / "data", range(2))
+        assert min(written.values()) == 28  # none of them was written down; the batch was, once
+
+
+async def test_a_worker_that_stands_still_is_neither_ready_nor_counted_as_nothing(
+    tmp_path: Path, redis_address: str
+) -> None:
+    store = {"DEDUP_BACKEND": "redis", "REDIS_ADDR": redis_address}
+    probe = [sys.executable, "-m", "pcs_backend.probe"]
+    async with serving(tmp_path / "data", 2, store) as (backend, client):
+        answers = await asyncio.gather(*map(client.submit, records(60).values()))
+        assert {answer.status for answer in answers} == {200, 202}
+        asked = {"DATA_DIR": str(tmp_path / "data")}
+        assert subprocess.run(probe, env=asked, check=False).returncode == 0
+        still = worker_processes(backend)[1]
+        still.suspend()
+        try:
+            done = await asyncio.to_thread(
+                subprocess.run, probe, env=asked, check=False, capture_output=True, text=True
+            )
+            assert done.returncode == 1
+            assert "worker 1 does not answer" in done.stderr
+            shown = await asyncio.to_thread(run, "pcs-backend", "top", "--once", **backend.variables)
+            assert (shown.returncode, shown.stderr) == (
+                1,
+                b"pcs-backend: the serving process could not answer\n",
+            )
+        finally:
+            still.resume()
+        assert subprocess.run(probe, env=asked, check=False).returncode == 0
+        assert await client.counters() == (60, 0, 40, 20)
+        assert backend.stop() == 0
+
+
+async def test_a_renewed_certificate_is_taken_by_every_worker(tmp_path: Path, redis_address: str) -> None:
+    authority = certificates.make_authority()
+    ca = certificates.write(authority, tmp_path, "ca")[0]
+
+    def issue() -> tuple[Path, Path]:
+        issued = certificates.issue(authority, ("localhost", "127.0.0.1"), for_server=True, days=1)
+        return certificates.write(issued, tmp_path, "server")
+
+    context = ssl.create_default_context(cafile=ca)
+    cert, key = issue()
+    store = {"DEDUP_BACKEND": "redis", "REDIS_ADDR": redis_address}
+    tls = {"TLS_CERT": str(cert), "TLS_KEY": str(key)}
+    async with serving(tmp_path / "data", 2, store, **tls) as (backend, _):
+        assert backend.url.startswith("https://127.0.0.1:")
+        port = int(backend.url.rpartition(":")[2])
+
+        async def serials() -> set[str]:
+            """Of as many connections that both workers have some."""
+            found = set()
+            for _ in range(24):
+                _, writer = await asyncio.open_connection("127.0.0.1", port, ssl=context)
+                found.add(writer.get_extra_info("peercert")["serialNumber"])
+                writer.close()
+                await writer.wait_closed()
+            return found
+
+        old = await serials()
+        assert len(old) == 1
+        issue()
+        deadline_s = time.monotonic() + WAIT_TIMEOUT_S
+        while (new := await serials()) & old:
+            assert time.monotonic() < deadline_s
+        assert len(new) == 1
+        assert backend.output.count(b"the certificate was renewed") == 2
+        assert backend.stop() == 0
 
 
 async def test_keys_are_read_anew_by_every_worker(tmp_path: Path, redis_address: str) -> None:
