@@ -22,7 +22,7 @@ from inboxes import Clock
 from pcs_agent.outbox import Outbox, State, Verdict
 from pcs_backend.app import real_ports
 from pcs_backend.config import load_config
-from pcs_backend.engine import OWN_WORKER, WAL_FOLDER, Engine, offline
+from pcs_backend.engine import FIRST_WORKER, WAL_FOLDER, Engine, offline
 from pcs_backend.errors import BackendError
 from pcs_backend.exchange import Envelope, Reply, Request
 from pcs_backend.fsck import owned
@@ -505,8 +505,8 @@ class Look(Check):
 
     def act(self) -> list[bool]:
         """Read everything."""
-        folder = self.path / WAL_FOLDER / OWN_WORKER
-        assert list(read_arrivals(str(folder), OWN_WORKER, PosixFiles(), Wanted())) != []
+        folder = self.path / WAL_FOLDER / FIRST_WORKER
+        assert list(read_arrivals(str(folder), FIRST_WORKER, PosixFiles(), Wanted())) != []
         return []
 
 

@@ -25,7 +25,7 @@ from pcs_backend.config import ALLOWED, Config
 from pcs_backend.engine import Engine, Ports, run_unless, run_until, server_store
 from pcs_backend.errors import BackendError, ConfigError, StoreUnavailableError
 from pcs_backend.exchange import JSON_TYPE, NDJSON_TYPE
-from pcs_backend.http.admin import SOCKET_NAME, AdminRoutes
+from pcs_backend.http.admin import ADMIN_CONNECTIONS_MAX, SOCKET_NAME, AdminRoutes, bound_unix
 from pcs_backend.http.body import BodyReader
 from pcs_backend.http.intake import Intake
 from pcs_backend.http.listener import Listener
@@ -33,15 +33,17 @@ from pcs_backend.http.openapi import build_openapi
 from pcs_backend.http.peers import Peers
 from pcs_backend.http.protocol import ProblemServer
 from pcs_backend.http.routes import SUBMIT_PATH, Effects, Routes
+from pcs_backend.http.whole import SIBLING_CONNECTIONS_MAX, Alone, SiblingRoutes, Workers
 from pcs_backend.inflate import ENCODINGS
 from pcs_backend.offload import ThreadOffload
 from pcs_backend.trace_context import RequestIds
+from pcs_backend.trust.accounts import SharedAccounts
+from pcs_backend.workers.seat import Seat
 from pcs_core.errors import WalError
 from pcs_core.wal import PosixFiles
 
 DISK_CHECK_INTERVAL_S = 0.1
 HOUSEKEEPING_INTERVAL_S = 60.0
-ADMIN_CONNECTIONS_MAX = 16
 
 FILES_RESERVED = 256
 """Open files that connections must leave: logs, stores, the administration socket, connections that are being refused.
@@ -70,17 +72,42 @@ def real_ports() -> Ports:
 class Service:
     """One serving process."""
 
-    def __init__(self, config: Config, ports: Ports) -> None:
-        """Wire it; nothing is touched before `run`."""
+    def __init__(self, config: Config, ports: Ports, seat: Seat | None = None) -> None:
+        """Wire it; nothing is touched before `run`.
+
+        Args:
+            config: Settings.
+            ports: The world.
+            seat: Its place among several workers; `None` for a service of one process.
+        """
         self._config = config
         self._ports = ports
+        self._seat = seat
         self._spans = _new_spans() if config.exports_spans else None
-        self._engine = Engine(config, ports, spans=self._spans)
+        worker, workers = (0, 1) if seat is None else (seat.worker, seat.workers)
+        self._engine = Engine(
+            config,
+            ports,
+            worker=worker,
+            workers=workers,
+            accounts=None if seat is None else SharedAccounts(seat.accounts),
+            spans=self._spans,
+        )
         settings = config.settings
         self._intake = Intake(
-            connections_max=settings.connections_max, shared_bytes_max=settings.bodies_max_bytes
+            connections_max=max(1, settings.connections_max // workers),
+            shared_bytes_max=max(
+                settings.bodies_max_bytes // workers,
+                min(settings.max_batch_bytes, settings.bodies_max_bytes),  # the largest body must find room
+            ),
         )
         self._peers = Peers(lambda: config.trust.current.peers, settings.tls_proxy_name)
+        metrics = self._engine.metrics
+        self._whole: Alone | Workers = (
+            Alone(metrics, self)
+            if seat is None
+            else Workers(settings.data_dir, worker, workers, metrics, self)
+        )
         self._stopping = False
         self._free_bytes: int | None = None
         self._watch_gauges()
@@ -101,18 +128,25 @@ class Service:
             return "the disk is nearly full"
         return None
 
-    async def run(self, stop: asyncio.Event, announce: Callable[[str], None]) -> None:
+    async def run(
+        self,
+        stop: asyncio.Event,
+        announce: Callable[[str], None],
+        ready: Callable[[], None] = lambda: None,
+    ) -> None:
         """Serve until `stop` is set.
 
         Args:
             stop: Ends the service in good order.
             announce: Called with the URL once the port is bound.
+            ready: Called once requests are taken.
 
         Raises:
             BackendError, WalError, OSError: The service cannot start, or a task of it died.
         """
-        for warning in self._config.warnings:
-            _log.warning(warning)
+        if self._seat is None:  # else the supervisor has said so
+            for warning in self._config.warnings:
+                _log.warning(warning)
         self._make_room_for_connections()
         engine = self._engine
         async with contextlib.AsyncExitStack() as stack:
@@ -120,8 +154,11 @@ class Service:
                 self._spans.open()
                 stack.push_async_callback(self._spans.close)
             stack.push_async_callback(engine.close)
-            engine.claim()
+            if self._seat is None:  # else the supervisor holds the folder
+                engine.claim()
             self._measure_disk()  # the metrics are asked for while the logs are read
+            if isinstance(self._whole, Workers):
+                await stack.enter_async_context(self._answer_siblings(self._whole))
             runner, listener = await self._listen(announce)
             stack.push_async_callback(runner.cleanup)
             # Nothing was taken yet, so a stop need not wait for what takes long.
@@ -131,7 +168,12 @@ class Service:
             self._measure_disk()  # now, so that not even the first request is taken on a full disk
             end_administration = await stack.enter_async_context(self._administer())
             await run_unless(stop, "first-contact", self._first_contact(), asyncio.Task.cancel)
-            _log.info("ready", backlog=engine.inbox.open_requests, wal_bytes=engine.inbox.size_bytes)
+            _log.info(
+                "ready" if self._seat is None else "worker ready",
+                backlog=engine.inbox.open_requests,
+                wal_bytes=engine.inbox.size_bytes,
+            )
+            ready()
 
             async def drain() -> None:
                 self._stopping = True
@@ -161,7 +203,7 @@ class Service:
         login = (settings.metrics_user, settings.metrics_pass) if settings.metrics_user else None
         routes = Routes(
             submitter=engine.pipeline if self._spans is None else self._spans.submitter(engine.pipeline),
-            health=self,
+            whole=self._whole,
             effects=Effects(
                 metrics=engine.metrics,
                 tap=engine.tap,
@@ -191,35 +233,57 @@ class Service:
         runner = web.ServerRunner(server, shutdown_timeout=settings.drain_timeout_s)
         await runner.setup()
         listener = Listener(runner, self._config.tls)
-        announce(await listener.open(settings.host, settings.port, ALLOWED.__getitem__))
+        if self._seat is None:
+            announce(await listener.open(settings.host, settings.port, ALLOWED.__getitem__))
+        else:
+            await listener.adopt([socket.socket(fileno=each) for each in self._seat.listening])
+            announce("")  # the supervisor knows it
         return runner, listener
 
     @contextlib.asynccontextmanager
+    async def _answer_siblings(self, whole: Workers) -> AsyncIterator[None]:
+        """Answer the other workers, and be able to ask them."""
+        engine = self._engine
+        routes = SiblingRoutes(engine.metrics, self, engine.tap)
+        intake = Intake(connections_max=SIBLING_CONNECTIONS_MAX, shared_bytes_max=0)
+        runner = web.ServerRunner(ProblemServer(routes.handle, intake))
+        await runner.setup()
+        with bound_unix(whole.own_socket) as listener:
+            await web.SockSite(runner, listener).start()
+            await whole.open()
+            try:
+                yield
+            finally:
+                await whole.close()
+                routes.close()
+                await runner.cleanup()
+
+    @contextlib.asynccontextmanager
     async def _administer(self) -> AsyncIterator[Callable[[], Awaitable[None]]]:
-        """Serve the administration socket; it is gone afterwards. Yields what ends it earlier."""
-        path = os.path.join(self._config.settings.data_dir, SOCKET_NAME)
-        with contextlib.suppress(FileNotFoundError):
-            os.unlink(path)  # left by a process that was killed; the lock says that it is gone
+        """Serve the administration socket. Yields what ends it earlier."""
         intake = Intake(
             connections_max=ADMIN_CONNECTIONS_MAX, shared_bytes_max=self._config.settings.bodies_max_bytes
         )
         engine = self._engine
-        routes = AdminRoutes(engine.store, engine.metrics, engine.tap, self)
+        routes = AdminRoutes(engine.store, engine.tap, self._whole)
         runner = web.ServerRunner(ProblemServer(routes.handle, intake))
         await runner.setup()
-        listener = bind_unix(path)
-        await web.SockSite(runner, listener).start()
 
         async def end() -> None:
             routes.close()
             await runner.cleanup()
 
-        try:
-            yield end
-        finally:
-            await end()
-            with contextlib.suppress(FileNotFoundError):
-                os.unlink(path)
+        path = os.path.join(self._config.settings.data_dir, SOCKET_NAME)
+        with contextlib.ExitStack() as stack:
+            if self._seat is None:
+                listener = stack.enter_context(bound_unix(path))
+            else:
+                listener = socket.socket(fileno=self._seat.admin)
+            await web.SockSite(runner, listener).start()
+            try:
+                yield end
+            finally:
+                await end()
 
     def _make_room_for_connections(self) -> None:
         wanted = self._config.settings.connections_max + FILES_RESERVED
@@ -267,18 +331,20 @@ class Service:
     def _watch_gauges(self) -> None:
         engine = self._engine
         watch = engine.metrics.watch
-        watch("flk_store_up", "Whether the dedup store answers", lambda: float(engine.store_is_up))
+        watch("flk_store_up", "Whether the dedup store answers", lambda: float(engine.store_is_up), min)
         watch(
             "flk_keys",
             "Keys in force, revoked and outdated ones included",
             lambda: float(len(self._config.trust.current.keyring.entries)),
+            max,
         )
         watch(
             "flk_keys_stale",
             "Whether the last key file could not be used",
             lambda: float(self._config.trust.is_stale),
+            max,
         )
-        watch("flk_ready", "Whether requests may be sent here", lambda: float(self.not_ready() is None))
+        watch("flk_ready", "Whether requests may be sent here", lambda: float(self.not_ready() is None), min)
         watch(
             "flk_wal_size_bytes",
             "Bytes of the WAL",
@@ -310,11 +376,12 @@ class Service:
             "Bytes taken from BODIES_MAX_BYTES",
             lambda: float(self._intake.shared_bytes),
         )
-        watch("flk_disk_free_bytes", "Free space below DATA_DIR", lambda: float(self._free_bytes or 0))
+        watch("flk_disk_free_bytes", "Free space below DATA_DIR", lambda: float(self._free_bytes or 0), min)
         watch(
             "flk_disk_free_min_bytes",
             "Free space below which intake stops",
             lambda: float(self._config.settings.disk_free_min_bytes),
+            max,
         )
 
 
@@ -337,19 +404,6 @@ def raise_file_limit(wanted: int) -> int:
     allowed = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
     return allowed
-
-
-def bind_unix(path: str) -> socket.socket:
-    """Return a listening-ready Unix socket of mode 0600, also where the path is longer than a socket address may be."""
-    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-    folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
-    previous = os.umask(0o177)
-    try:
-        listener.bind(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
-    finally:
-        os.umask(previous)
-        os.close(folder)
-    return listener
 
 
 def handle_signals(stop: asyncio.Event, reload: Callable[[], object]) -> None:

@@ -25,6 +25,9 @@ DAY_S = 86_400.0
 TOKEN_RATE_MIN = 0.001
 """Records a second; a lower rate could make a client wait for years."""
 
+WORKERS_MAX = 64
+"""Processes of one service."""
+
 _Days = Annotated[float, Meta(gt=0, le=3_650)]
 _REDIS_ADDR = re.compile(
     r"\A(?:rediss?://[^\s/?]+(?:/\d*)?(?:\?\S*)?|[^\s:/@]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})\Z"
@@ -39,6 +42,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     Attributes:
         host: Address to listen on.
         port: TCP port; 0 picks one.
+        workers: Processes on the port.
         data_dir: Where the WAL and the memory store's snapshot lie.
         dedup_backend: Which store.
         redis_addr: `host:port` or a redis:// URL.
@@ -78,6 +82,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
 
     host: Annotated[str, Meta(min_length=1, max_length=255)] = "127.0.0.1"
     port: Annotated[int, Meta(ge=0, le=65_535)] = 8080
+    workers: Annotated[int, Meta(ge=1, le=WORKERS_MAX)] = 1
     data_dir: str = "./data"
     dedup_backend: Literal["memory", "redis", "postgres"] = "memory"
     redis_addr: str = ""
@@ -122,6 +127,7 @@ _DAYS_RULE = "a number of days above 0, up to 3650"
 ALLOWED = {
     "HOST": "an address or host name of up to 255 characters",
     "PORT": "an integer from 0 to 65535",
+    "WORKERS": "an integer from 1 to 64, 1 with the memory store",
     "DATA_DIR": "a path",
     "DEDUP_BACKEND": "memory, redis or postgres",
     "REDIS_ADDR": "host:port or a redis:// URL whose path is a database number",
@@ -290,6 +296,11 @@ def _check_together(settings: Settings) -> None:
     if settings.bodies_max_bytes < settings.max_body_bytes:
         raise ConfigError(
             f"BODIES_MAX_BYTES: found less than MAX_BODY_BYTES; allowed: {ALLOWED['BODIES_MAX_BYTES']}"
+        )
+    if settings.workers > 1 and settings.dedup_backend == "memory":
+        raise ConfigError(
+            f"WORKERS: found {settings.workers} with the memory store, which lives in one process; allowed: 1, or "
+            "DEDUP_BACKEND redis or postgres, which workers share"
         )
     if settings.dedup_backend == "redis" and not _REDIS_ADDR.match(settings.redis_addr):
         raise ConfigError(_unfit("REDIS_ADDR", settings.redis_addr))

@@ -2,12 +2,12 @@
 
 The data folder:
 
-    DATA_DIR/lock                   held by the process that owns the folder
+    DATA_DIR/lock                   held by the process that owns the folder, or by all the workers of one service
     DATA_DIR/wal/<worker>/          one inbox a worker, worker 0 by default
     DATA_DIR/memory/outcomes.snap   snapshot of the memory store
     DATA_DIR/admin.sock             administration socket of the serving process
 
-Folders of workers that no longer exist are recovered too: their requests are judged like one's own.
+Folders of workers that no longer exist are recovered by worker 0: their requests are judged like its own.
 """
 
 from __future__ import annotations
@@ -32,6 +32,7 @@ from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.offload import OwnedOffload
 from pcs_backend.pipeline import Pipeline
 from pcs_backend.recovery import Settler
+from pcs_backend.trust.accounts import Accounts
 from pcs_backend.trust.limits import TenantLimiter
 from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.errors import WalError
@@ -41,7 +42,9 @@ from pcs_core.wal import Files, Frame, Wal, name_of
 if TYPE_CHECKING:
     from pcs_backend.effects.tracing import Spans
 
-OWN_WORKER = "0"
+FIRST_WORKER = "0"
+"""The only worker of a service of one; of several, the one that adopts the folders of workers that are gone."""
+
 WAL_FOLDER = "wal"
 SNAPSHOT = os.path.join("memory", "outcomes.snap")
 
@@ -116,30 +119,45 @@ class Engine:
     """
 
     def __init__(
-        self, config: Config, ports: Ports, *, force_replay: bool = False, spans: Spans | None = None
+        self,
+        config: Config,
+        ports: Ports,
+        *,
+        worker: int = 0,
+        workers: int = 1,
+        accounts: Accounts | None = None,
+        force_replay: bool = False,
+        spans: Spans | None = None,
     ) -> None:
         """Wire it; nothing is touched before `open`.
 
         Args:
             config: Settings.
             ports: The world.
+            worker: Which of the workers this is.
+            workers: How many share the data folder now.
+            accounts: Where it is kept what tenants have spent; of its own by default.
             force_replay: Whether requests older than the dedup lifetime are judged too.
             spans: What traces submits, if anything does.
         """
+        self._worker = str(worker)
+        self._owned = {str(each) for each in range(workers)}
         self._spans = spans
         self._config = config
         self._ports = ports
         self._force_replay = force_replay
         self._data_dir = os.path.abspath(config.settings.data_dir)
         self._snapshot_path = os.path.join(self._data_dir, SNAPSHOT)
-        self.token_bucket = TokenBucket(config.settings.token_rate, ports.monotonic)
-        self._limiter = TenantLimiter(lambda: config.trust.current.limits, ports.now, ports.monotonic)
+        self.token_bucket = TokenBucket(config.settings.token_rate, ports.monotonic, accounts)
+        self._limiter = TenantLimiter(
+            lambda: config.trust.current.limits, ports.now, ports.monotonic, accounts
+        )
         self._offloads: list[OwnedOffload] = []
         self._lock: int | None = None
         self._inflating = self._new_offload("inflate")
         self.metrics = Metrics()
         self.tap = Tap()
-        self.inbox = self._new_inbox(OWN_WORKER)
+        self.inbox = self._new_inbox(self._worker)
         self._orphans: list[Inbox] = []
         self._guarded = build_store(config, ports)
         self._memory = None
@@ -182,14 +200,7 @@ class Engine:
         """
         if must_exist and not os.path.isdir(os.path.join(self._data_dir, WAL_FOLDER)):
             raise ConfigError("DATA_DIR: found no folder with a WAL; allowed: the folder that `serve` uses")
-        files = self._ports.files
-        try:
-            files.make_folder(self._data_dir)
-            self._lock = files.lock(self._data_dir)
-        except OSError as error:
-            raise ConfigError(
-                f"DATA_DIR: found a path that cannot be used ({name_of(error)}); allowed: a folder"
-            ) from None
+        self._lock = lock_folder(self._ports.files, self._data_dir)
 
     async def open(self) -> None:
         """Read the logs of the claimed folder. On return work can be taken.
@@ -223,8 +234,10 @@ class Engine:
         await self.inbox.open(self._visit)
         if self._memory is not None:
             self._memory.check_restored(problem, log_begins_at=self.inbox.first_sequence)
+        if self._worker != FIRST_WORKER:
+            return
         for worker in files.list_names(os.path.join(self._data_dir, WAL_FOLDER)):
-            if worker != OWN_WORKER and WORKER_NAME.fullmatch(worker):
+            if worker not in self._owned and WORKER_NAME.fullmatch(worker):
                 await self._adopt(worker)
 
     def tasks(
@@ -370,6 +383,22 @@ class Engine:
             dedup_ttl_s=self._config.dedup_ttl_s,
             force=self._force_replay,
         )
+
+
+def lock_folder(files: Files, data_dir: str) -> int:
+    """Lock a data folder, and make it if it is missing. Returns the handle of the lock.
+
+    Raises:
+        WalLockedError: Another process owns the folder.
+        ConfigError: The folder cannot be used.
+    """
+    try:
+        files.make_folder(data_dir)
+        return files.lock(data_dir)
+    except OSError as error:
+        raise ConfigError(
+            f"DATA_DIR: found a path that cannot be used ({name_of(error)}); allowed: a folder"
+        ) from None
 
 
 async def run_unless(

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from pcs_backend.dedup.memory_store import snapshot_coverage
-from pcs_backend.engine import OWN_WORKER, SNAPSHOT, WAL_FOLDER, WORKER_NAME
+from pcs_backend.engine import FIRST_WORKER, SNAPSHOT, WAL_FOLDER, WORKER_NAME
 from pcs_backend.errors import ConfigError
 from pcs_core.errors import WalError
 from pcs_core.wal import Files, LogReport, Repair, check_log, read_snapshot, repair_log
@@ -93,7 +93,7 @@ class DataFolder:
             WalError, OSError: The disk does not give it.
         """
         logs = {worker: check_log(folder, self._files) for worker, folder in self._folders.items()}
-        return DataReport(logs, self._check_snapshot(logs.get(OWN_WORKER), needs_snapshot=needs_snapshot))
+        return DataReport(logs, self._check_snapshot(logs.get(FIRST_WORKER), needs_snapshot=needs_snapshot))
 
     def repair(self, report: DataReport) -> list[Repair]:
         """Repair what can be. Returns what was done, and what could not be.

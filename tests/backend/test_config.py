@@ -30,6 +30,7 @@ SECONDS = "a number of seconds above 0, up to 600"
 
 MALFORMED = {
     "HOST": ["h" * 256],
+    "WORKERS": [CANARY, "0", "-1", "65", "1.0", " 2"],
     "PORT": [CANARY, "-1", "65536", "80.5", " 80", "8_0", "0x50", "1e3"],
     "DEDUP_BACKEND": [CANARY, "Redis", "memory "],
     "TOKEN_RATE": [CANARY, "-1", "nan", "inf", "1000001"],
@@ -94,6 +95,7 @@ class TestOneVariable:
         assert named == {
             "HOST": "127.0.0.1",
             "PORT": 8080,
+            "WORKERS": 1,
             "DATA_DIR": "./data",
             "DEDUP_BACKEND": "memory",
             "REDIS_ADDR": "",
@@ -143,6 +145,17 @@ class TestOneVariable:
 
 
 class TestTogether:
+    def test_workers_with_the_memory_store(self) -> None:
+        assert refusal(WORKERS="2") == (
+            "WORKERS: found 2 with the memory store, which lives in one process; allowed: 1, or DEDUP_BACKEND redis or "
+            "postgres, which workers share"
+        )
+
+    def test_workers_with_a_store_they_share(self) -> None:
+        store = {"DEDUP_BACKEND": "redis", "REDIS_ADDR": "localhost:6379"}
+        assert load_config({"WORKERS": "64", **store}).settings.workers == 64
+        assert load_config({"WORKERS": "1"}).settings.workers == 1
+
     def test_metrics_user_without_password(self) -> None:
         assert refusal(METRICS_USER=CANARY) == (
             "METRICS_PASS: found nothing; allowed: both METRICS_USER and METRICS_PASS, or neither"
@@ -336,6 +349,7 @@ class TestCommandLine:
         ("name", "variables"),
         [
             ("PORT", {"PORT": CANARY}),
+            ("WORKERS", {"WORKERS": "2"}),
             ("PCS_SIGN_ALG", {"PCS_SIGN_ALG": CANARY}),
             ("PCS_SIGN_ALG", {"HOST": "0.0.0.0"}),
             ("METRICS_PASS", {"METRICS_USER": CANARY}),

@@ -45,7 +45,7 @@ CASES: dict[str, dict[str, Any]] = {
     "own secret": {"secret": {"create": True, "values": SECRET_VALUES}},
     "redis": SHARED | {"replicaCount": 3},
     "redis by secret": {"env": {"dedupBackend": "redis"}, "replicaCount": 2},
-    "postgres": {"env": {"dedupBackend": "postgres"}, "replicaCount": 2},
+    "postgres": {"env": {"dedupBackend": "postgres", "workers": 2}, "replicaCount": 2},
     "parameters": {"params": PARAMS},
     "large numbers": {
         "env": {

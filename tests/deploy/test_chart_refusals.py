@@ -18,6 +18,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
             "outcomes; allowed: 1, or env.dedupBackend redis or postgres"
         ),
     ),
+    "memory store, two workers": (
+        {"env": {"workers": 2}},
+        "env.workers: found more than 1 with env.dedupBackend memory, which lives in one process; allowed: 1,",
+    ),
     "memory store, autoscaling": ({"autoscaling": {"enabled": True}}, "autoscaling.enabled: found true with"),
     "memory store, canary": ({"canary": {"enabled": True, "image": {"tag": "2"}}}, "canary: found one with"),
     "signing without a secret": (

@@ -15,7 +15,7 @@ import msgspec
 from pcs_backend.app import Service
 from pcs_backend.config import Config, Settings, load_config
 from pcs_backend.dedup.store import Candidate, Placed
-from pcs_backend.engine import OWN_WORKER, SNAPSHOT, WAL_FOLDER, Ports
+from pcs_backend.engine import FIRST_WORKER, SNAPSHOT, WAL_FOLDER, Ports
 from pcs_backend.errors import DataError
 from pcs_backend.fsck import DataFolder, DataReport
 from pcs_core.ports import WallClock
@@ -29,7 +29,7 @@ from simulation.store import StoreClient, StoreServer
 
 DATA_DIR = "/simulated/data"
 SNAPSHOT_PATH = f"{DATA_DIR}/{SNAPSHOT}"
-LOG_PATH = f"{DATA_DIR}/{WAL_FOLDER}/{OWN_WORKER}"
+LOG_PATH = f"{DATA_DIR}/{WAL_FOLDER}/{FIRST_WORKER}"
 DISK_FREE_MIN_BYTES = 2_000
 UNREADY_S_MAX = 40.0
 """An operator restarts a service whose log takes nothing any more, at the latest after this."""
@@ -178,7 +178,7 @@ class BackendOperator:
             if not files.list_names(folder):
                 return  # it never ran
             files.lock(folder)
-        data = DataFolder(files, SNAPSHOT_PATH, {OWN_WORKER: LOG_PATH})
+        data = DataFolder(files, SNAPSHOT_PATH, {FIRST_WORKER: LOG_PATH})
         report = data.check(needs_snapshot=needs_snapshot)
         self._check_report(report)
         if not repair:
@@ -193,7 +193,7 @@ class BackendOperator:
             self._model.violate("damaged after a repair that left nothing:", self.machine.name)
 
     def _check_report(self, report: DataReport) -> None:
-        log = report.logs[OWN_WORKER]
+        log = report.logs[FIRST_WORKER]
         names = [segment.name for segment in log.segments]
         self._logs.check_report(self.machine, self._logs.log(self.machine, LOG_PATH), log.all_damages, names)
 

@@ -332,7 +332,9 @@ class World:
             bounded(self.scenario),
             observing(self.model, self.logs, self.boxes, self.trace),
             mock.patch("pcs_backend.app.raise_file_limit", lambda wanted: wanted),
-            mock.patch("pcs_backend.app.bind_unix", lambda path: Address(path, family=1)),
+            mock.patch(
+                "pcs_backend.app.bound_unix", lambda path: contextlib.nullcontext(Address(path, family=1))
+            ),
             mock.patch("aiohttp.web_response.rfc822_formatted_time", _date),
             mock.patch.object(aiohttp, "TCPConnector", _connector),
         ]

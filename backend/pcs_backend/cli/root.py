@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 
 import click
 
@@ -44,18 +45,24 @@ for _command in (serve, check_config, replay, fsck, escalations, conflicts, reco
 
 def main() -> None:
     """Run the command line."""
+    sys.exit(exit_code_of(lambda: cli(standalone_mode=True)))
+
+
+def exit_code_of(work: Callable[[], None]) -> int:
+    """Do something and return its exit code; what stops it on purpose is said on standard error."""
     try:
-        cli(standalone_mode=True)
+        work()
     except ConfigError as error:
-        _end(str(error), 2)
+        return _say(str(error), 2)
     except WalLockedError as error:
-        _end(f"DATA_DIR: {error}; allowed: a folder that no other process uses", 2)
+        return _say(f"DATA_DIR: {error}; allowed: a folder that no other process uses", 2)
     except (BackendError, WalError) as error:
-        _end(str(error), 1)
+        return _say(str(error), 1)
     except OSError as error:
-        _end(os.strerror(error.errno) if error.errno else type(error).__name__, 1)
+        return _say(os.strerror(error.errno) if error.errno else type(error).__name__, 1)
+    return 0
 
 
-def _end(message: str, code: int) -> None:
+def _say(message: str, code: int) -> int:
     click.echo(f"pcs-backend: {message}", err=True)
-    sys.exit(code)
+    return code

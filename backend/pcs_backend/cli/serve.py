@@ -12,10 +12,11 @@ import uvloop
 from prometheus_client import disable_created_metrics
 
 from pcs_backend.app import Service, handle_signals, real_ports
-from pcs_backend.config import Config, load_config
+from pcs_backend.config import WORKERS_MAX, Config, load_config
 from pcs_backend.effects.logs import configure_logs
 from pcs_backend.engine import build_store
 from pcs_backend.errors import BackendError, ConfigError, StoreUnavailableError
+from pcs_backend.workers.supervisor import Supervisor
 
 _log = structlog.get_logger(__name__)
 
@@ -26,15 +27,25 @@ _log = structlog.get_logger(__name__)
 Examples:
   PCS_SIGN_ALG=hmac PCS_HMAC_KEY=… pcs-backend serve
   PORT=0 DATA_DIR=/tmp/pcs pcs-backend serve      # any free port, printed to standard error
+  DEDUP_BACKEND=redis REDIS_ADDR=127.0.0.1:6379 pcs-backend serve --workers 4
 \b
 SIGTERM or Ctrl-C stops intake, answers what is being judged, and exits 0.
 """
 )
-def serve() -> None:
+@click.option(
+    "--workers",
+    type=click.IntRange(1, WORKERS_MAX),
+    metavar="N",
+    help="Processes on the one port, over a store that they share; instead of WORKERS.",
+)
+def serve(workers: int | None) -> None:
     """Serve until SIGTERM."""
-    config = load_config(os.environ)
+    config = load_config(os.environ if workers is None else os.environ | {"WORKERS": str(workers)})
     configure_logs(config.settings.log_level)
-    uvloop.run(_serve(config))
+    if config.settings.workers == 1:
+        uvloop.run(_serve(config))
+    else:
+        asyncio.run(_supervise(config))
 
 
 @click.command(
@@ -72,14 +83,35 @@ def _check_folder(path: str) -> None:
 
 
 async def _serve(config: Config) -> None:
-    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped; a series of start times beside each counter tells nobody anything
     stop = asyncio.Event()
-    handle_signals(stop, config.trust.reload)
-    asyncio.get_running_loop().set_exception_handler(_ignore_unowned)
+    prepare_loop(stop, config)
     try:
-        await Service(config, real_ports()).run(stop, lambda url: click.echo(f"listening on {url}", err=True))
+        await Service(config, real_ports()).run(stop, _announce)
     except OSError as error:
         raise BackendError(f"cannot serve: {os.strerror(error.errno or 0)}") from None
+
+
+async def _supervise(config: Config) -> None:
+    try:
+        await Supervisor(config, real_ports().files).run(_announce)
+    except OSError as error:
+        raise BackendError(f"cannot serve: {os.strerror(error.errno or 0)}") from None
+
+
+def prepare_loop(stop: asyncio.Event, config: Config) -> None:
+    """Set up a serving process. Call it in the event loop, before anything is built.
+
+    Args:
+        stop: Set by SIGTERM and SIGINT.
+        config: Its keys are read anew at SIGHUP.
+    """
+    disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped; a series of start times beside each counter tells nobody anything
+    handle_signals(stop, config.trust.reload)
+    asyncio.get_running_loop().set_exception_handler(_ignore_unowned)
+
+
+def _announce(url: str) -> None:
+    click.echo(f"listening on {url}", err=True)
 
 
 async def _store_warnings(config: Config) -> list[str]:

@@ -19,7 +19,7 @@ from rich.text import Text
 from pcs_backend.cli.folder import prepare_settings, serving_process
 from pcs_backend.effects.tap import Lost, Sighting
 from pcs_backend.errors import BackendError
-from pcs_backend.http.admin import TAP_PATH
+from pcs_backend.http.tap_stream import TAP_PATH
 from pcs_core.regime import Regime
 
 _STYLES = {200: "green", 202: "yellow"}

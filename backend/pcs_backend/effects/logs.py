@@ -11,6 +11,7 @@ import logging
 import sys
 
 import structlog
+from structlog.typing import EventDict
 
 from pcs_core.ports import WallClock
 from pcs_core.redact import redact_event
@@ -19,14 +20,22 @@ STRANGERS_LINES_PER_S_MAX = 10
 """Lines a second about requests that are refused."""
 
 
-def configure_logs(level: str) -> None:
+def configure_logs(level: str, *, worker: int | None = None) -> None:
     """Set up structlog and the standard library's root logger.
 
     Args:
         level: `DEBUG`, `INFO`, `WARNING` or `ERROR`.
+        worker: Named in every line, where there are several.
     """
+
+    def name_worker(_logger: object, _name: str, event: EventDict) -> EventDict:
+        if worker is not None:
+            event["worker"] = worker
+        return event
+
     structlog.configure(
         processors=[
+            name_worker,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             redact_event,

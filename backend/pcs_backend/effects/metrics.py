@@ -13,6 +13,7 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+from pcs_backend.effects.totals import Across, Family, families_of
 from pcs_backend.problems import Problem
 from pcs_backend.trust.policy import REFUSAL_REASONS
 from pcs_core.keyring import DEFAULT_TENANT
@@ -36,6 +37,7 @@ class Metrics:
     """Every metric of the backend. Counters restart at 0 with the process; the stored outcomes are the truth.
 
     Attributes:
+        across: What each gauge is for several workers together.
         ingest: Submitted records that pass step 1 of the contract.
         dedup_hits: Replays answered.
         accepted: First outcomes stored by this process with 200.
@@ -53,6 +55,7 @@ class Metrics:
     def __init__(self) -> None:
         """Register everything, at 0."""
         self.registry = CollectorRegistry()
+        self.across: dict[str, Across] = {}
         self.ingest = self._counter("flk_ingest", "Submitted records that pass the HTTP checks")
         self.dedup_hits = self._counter("flk_dedup_hits", "Answers that replay a first outcome")
         self.accepted = self._counter("flk_accepted", "First outcomes stored by this process: accepted")
@@ -101,8 +104,16 @@ class Metrics:
             "flk_sent_at_skew_seconds", "Time received minus sent_at", _SKEW_BUCKETS_S
         )
 
-    def watch(self, name: str, documentation: str, read: Callable[[], float]) -> None:
-        """Add a gauge that is read when metrics are asked for."""
+    def watch(self, name: str, documentation: str, read: Callable[[], float], across: Across = sum) -> None:
+        """Add a gauge that is read when metrics are asked for.
+
+        Args:
+            name: Its name.
+            documentation: What it is.
+            read: Returns its value in this process.
+            across: What it is for several workers together.
+        """
+        self.across[name] = across
         Gauge(name, documentation, registry=self.registry).set_function(read)
 
     def count_firsts(self, firsts: Iterable[tuple[str, int, tuple[str, ...]]]) -> None:
@@ -153,6 +164,10 @@ class Metrics:
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus text format."""
         return generate_latest(self.registry)
+
+    def families(self) -> list[Family]:
+        """Return all metrics as another worker adds them up."""
+        return families_of(self.registry)
 
     def _label(self, tenant: str) -> str:
         if tenant not in self._tenants:

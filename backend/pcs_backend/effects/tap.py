@@ -155,6 +155,11 @@ class Listener:
             self._queue.append(seen)
         self._wake.set()
 
+    def lose(self, lines: int) -> None:
+        """Say that lines were lost on their way here."""
+        self._lost += lines
+        self._wake.set()
+
     def close(self) -> None:
         """Nothing more comes."""
         self._closed = True

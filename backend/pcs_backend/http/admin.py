@@ -7,26 +7,58 @@ nobody else can.
 
 from __future__ import annotations
 
-import asyncio
+import contextlib
+import os
+import socket
+from collections.abc import Iterator
 
 import msgspec
 from aiohttp import web
 
 from pcs_backend.dedup.store import LIST_MAX, Conflict, DedupStore, Escalation, Key, Outcome
-from pcs_backend.effects.metrics import Metrics
-from pcs_backend.effects.tap import Filter, Tap, TooManyListenersError
+from pcs_backend.effects.tap import Tap, TooManyListenersError
 from pcs_backend.errors import UnavailableError
 from pcs_backend.exchange import Reply
-from pcs_backend.http.protocol import ProblemProtocol, to_response
-from pcs_backend.http.routes import HEALTH_PATHS, METRICS_PATH, Health, health_reply
+from pcs_backend.http.protocol import to_response
+from pcs_backend.http.routes import HEALTH_PATHS, METRICS_PATH, health_reply, metrics_reply
+from pcs_backend.http.tap_stream import TAP_PATH, TapStreams
+from pcs_backend.http.whole import Whole
 from pcs_backend.problems import Problem, unavailable_reply
 
 SOCKET_NAME = "admin.sock"
+ADMIN_CONNECTIONS_MAX = 16
+ADMIN_BACKLOG_MAX = 128
+"""Connections the kernel holds that are not accepted yet."""
+
 ESCALATIONS_PATH = "/escalations"
 ACKS_PATH = "/escalations/acks"
 CONFLICTS_PATH = "/conflicts"
 OUTCOMES_PATH = "/outcomes"
-TAP_PATH = "/tap"
+
+
+@contextlib.contextmanager
+def bound_unix(path: str) -> Iterator[socket.socket]:
+    """Bind a Unix socket of mode 0600, also where the path is longer than a socket address may be; it is gone afterwards.
+
+    Args:
+        path: Where. What lies there was left by a process that was killed: whoever calls holds the folder.
+    """
+    with contextlib.suppress(FileNotFoundError):
+        os.unlink(path)
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        folder = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
+        previous = os.umask(0o177)
+        try:
+            listener.bind(f"/proc/self/fd/{folder}/{os.path.basename(path)}")
+        finally:
+            os.umask(previous)
+            os.close(folder)
+        try:
+            yield listener
+        finally:
+            with contextlib.suppress(FileNotFoundError):
+                os.unlink(path)
+
 
 _encode = msgspec.json.Encoder().encode
 
@@ -56,32 +88,27 @@ class Lookup(msgspec.Struct, frozen=True):
 class AdminRoutes:
     """Answers the command line and probes."""
 
-    def __init__(self, store: DedupStore, metrics: Metrics, tap: Tap, health: Health) -> None:
+    def __init__(self, store: DedupStore, tap: Tap, whole: Whole) -> None:
         """Take what the serving process has.
 
         Args:
             store: Its store.
-            metrics: Its counters.
             tap: Where it shows verdicts.
-            health: Its state.
+            whole: The service that it is, or belongs to.
         """
         self._store = store
-        self._metrics = metrics
-        self._tap = tap
-        self._health = health
-        self._writing: set[asyncio.Transport] = set()
+        self._whole = whole
+        self._streams = TapStreams(tap, whole.follow)
 
     def close(self) -> None:
         """End every tap: those that keep up get what was shown, others are cut off."""
-        self._tap.close()
-        for transport in self._writing:
-            transport.abort()
+        self._streams.close()
 
     async def handle(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request. aiohttp calls it."""
         try:
             if (request.method, request.path) == ("GET", TAP_PATH):
-                return await self._serve_tap(request)
+                return await self._streams.serve(request)
             return to_response(await self._answer(request))
         except TooManyListenersError:
             return to_response(unavailable_reply("as many listen as are allowed"))
@@ -107,32 +134,8 @@ class AdminRoutes:
                 wanted = msgspec.json.decode(await request.read(), type=Lookup).keys[:LIST_MAX]
                 return Reply(200, _encode(Lookup(wanted, await self._store.get(wanted))))
             case "GET", path if path == METRICS_PATH:
-                return Reply(200, self._metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
+                return await metrics_reply(self._whole)
             case "GET", path if path in HEALTH_PATHS:
-                return health_reply(self._health, path)
+                return await health_reply(self._whole, path)
             case _:
                 return Problem.NOT_FOUND.reply("path: found an unknown one")
-
-    async def _serve_tap(self, request: web.BaseRequest) -> web.StreamResponse:
-        """Send verdicts, one JSON object a line, until the client goes or the service stops."""
-        statuses = frozenset(map(int, request.query.getall("status", [])))
-        wanted = Filter(request.query.get("tenant", ""), request.query.get("regime", ""), statuses)
-        connection, transport = request.protocol, request.transport
-        assert isinstance(connection, ProblemProtocol)
-        with self._tap.listen(wanted) as listener:
-            connection.patient = True
-            response = web.StreamResponse(headers={"Content-Type": "application/x-ndjson"})
-            await response.prepare(request)
-            async for lines in listener.batches():
-                if transport is None or transport.is_closing():
-                    break
-                if lines:
-                    self._writing.add(transport)
-                    try:
-                        await response.write(b"".join(_encode(line) + b"\n" for line in lines))
-                    except ConnectionError:  # the client went
-                        break
-                    finally:
-                        self._writing.discard(transport)
-            response.force_close()
-            return response

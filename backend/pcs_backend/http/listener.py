@@ -9,7 +9,8 @@ from __future__ import annotations
 import os
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from typing import Any
 
 import structlog
 from aiohttp import web
@@ -59,18 +60,26 @@ class Listener:
         site = web.TCPSite(self._runner, host, port, backlog=BACKLOG_CONNECTIONS_MAX, ssl_context=context)
         try:
             await site.start()
-        except socket.gaierror:
-            raise ConfigError(f"HOST: found a name without an address; allowed: {allowed('HOST')}") from None
         except OSError as error:
-            reason = os.strerror(error.errno or 0)
-            raise ConfigError(
-                f"PORT: found {port}, where nothing can listen ({reason}); allowed: a free port, on a HOST that is an "
-                "address of this machine"
-            ) from None
+            raise cannot_listen(port, error, allowed) from None
         self._sites = [site]
-        bound, number = self._runner.addresses[0][:2]
-        scheme = "http" if self._tls is None else "https"
-        return f"{scheme}://[{bound}]:{number}" if ":" in bound else f"{scheme}://{bound}:{number}"
+        return url_of(self._runner.addresses[0], tls=self._tls is not None)
+
+    async def adopt(self, listening: Iterable[socket.socket]) -> None:
+        """Take connections from sockets that listen already.
+
+        Args:
+            listening: Given up to the listener.
+
+        Raises:
+            ConfigError: The certificate cannot be used.
+        """
+        context = None
+        if self._tls is not None:
+            self._stamp = self._tls.stamp()
+            context = self._tls.context()
+        for each in listening:
+            await self._take(each, context)
 
     async def watch(self, sleep: Sleep) -> None:
         """Renew whenever a certificate file has changed, for ever."""
@@ -98,10 +107,34 @@ class Listener:
             await site.stop()
         _log.info("the certificate was renewed")
 
-    async def _take(self, listening: socket.socket, context: ssl.SSLContext) -> None:
+    async def _take(self, listening: socket.socket, context: ssl.SSLContext | None) -> None:
         site = web.SockSite(self._runner, listening, backlog=BACKLOG_CONNECTIONS_MAX, ssl_context=context)
         await site.start()
         self._sites.append(site)
+
+
+def url_of(address: tuple[Any, ...], *, tls: bool) -> str:  # Any: an address is made of what its family has
+    """Return the URL of a bound address."""
+    bound, number = address[:2]
+    scheme = "https" if tls else "http"
+    return f"{scheme}://[{bound}]:{number}" if ":" in bound else f"{scheme}://{bound}:{number}"
+
+
+def cannot_listen(port: int, error: OSError, allowed: Callable[[str], str]) -> ConfigError:
+    """Return what to say where nothing can listen.
+
+    Args:
+        port: As the settings have it.
+        error: What the system said.
+        allowed: Says what a variable allows.
+    """
+    if isinstance(error, socket.gaierror):
+        return ConfigError(f"HOST: found a name without an address; allowed: {allowed('HOST')}")
+    reason = os.strerror(error.errno or 0)
+    return ConfigError(
+        f"PORT: found {port}, where nothing can listen ({reason}); allowed: a free port, on a HOST that is an "
+        "address of this machine"
+    )
 
 
 def _sockets(site: web.BaseSite) -> list[socket.socket]:

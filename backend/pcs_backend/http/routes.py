@@ -19,6 +19,7 @@ from pcs_backend.errors import UnavailableError
 from pcs_backend.exchange import Envelope, Reply, Request
 from pcs_backend.http.body import BodyReader
 from pcs_backend.http.protocol import to_response
+from pcs_backend.http.whole import Whole
 from pcs_backend.problems import Problem, rate_limited_reply, unavailable_reply
 from pcs_backend.trace_context import (
     REQUEST_ID_HEADER,
@@ -55,16 +56,6 @@ class Submitter(Protocol):
         ...
 
 
-class Health(Protocol):
-    """What the health endpoints ask."""
-
-    def not_started(self) -> str | None:
-        """Why the start is not over; `None` when it is."""
-
-    def not_ready(self) -> str | None:
-        """Why no request should be sent here, a start that is not over included; `None` if it may."""
-
-
 class Effects(NamedTuple):
     """What a request leaves behind beside its answer.
 
@@ -89,7 +80,7 @@ class Routes:
         self,
         *,
         submitter: Submitter,
-        health: Health,
+        whole: Whole,
         effects: Effects,
         body_readers: Mapping[str, BodyReader],
         token_bucket: TokenBucket,
@@ -103,7 +94,7 @@ class Routes:
 
         Args:
             submitter: Steps 3 to 11.
-            health: State of the service.
+            whole: The service that this process is, or belongs to.
             effects: What a request leaves behind.
             body_readers: Step 1, by path: `SUBMIT_PATH` and `BATCH_PATH`.
             token_bucket: Step 2.
@@ -114,7 +105,8 @@ class Routes:
             sleep: Waits before an unread connection closes.
         """
         self._submitter = submitter
-        self._health = health
+        self._health = whole.health
+        self._whole = whole
         self._metrics = effects.metrics
         self._tap = effects.tap
         self._request_ids = effects.request_ids
@@ -216,29 +208,38 @@ class Routes:
                 "Authorization: found none that is valid; allowed: the Basic login of the metrics",
                 headers={"WWW-Authenticate": 'Basic realm="metrics"'},
             )
-        return Reply(200, self._metrics.exposition(), "text/plain; version=0.0.4; charset=utf-8")
+        return await metrics_reply(self._whole)
 
     async def _show_openapi(self, request: web.BaseRequest) -> Reply:
         del request
         return self._openapi
 
     async def _show_health(self, request: web.BaseRequest) -> Reply:
-        return health_reply(self._health, request.path)
+        return await health_reply(self._whole, request.path)
 
 
-def health_reply(health: Health, path: str) -> Reply:
+async def health_reply(whole: Whole, path: str) -> Reply:
     """Answer a health endpoint.
 
     Args:
-        health: State of the service.
+        whole: The service.
         path: One of `HEALTH_PATHS`.
     """
     reason = None
     if path == STARTUP_PATH:
-        reason = health.not_started()
+        reason = await whole.not_started()
     elif path == READY_PATH:
-        reason = health.not_ready()
+        reason = await whole.not_ready()
     return Reply(200, orjson.dumps({"status": "ok"})) if reason is None else unavailable_reply(reason)
+
+
+async def metrics_reply(whole: Whole) -> Reply:
+    """Answer with all metrics of a service."""
+    try:
+        exposition = await whole.exposition()
+    except UnavailableError as error:
+        return unavailable_reply(str(error))
+    return Reply(200, exposition, "text/plain; version=0.0.4; charset=utf-8")
 
 
 def _signature_headers(request: web.BaseRequest) -> dict[str, str]:

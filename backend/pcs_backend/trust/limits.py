@@ -1,6 +1,6 @@
 """What tenants may send: a rate and a number a day, counted after the signature, so that no stranger spends them.
 
-Counts are this process's own and begin anew with it; replicas do not share them.
+Counts are those of the service, all its workers together, and begin anew with it; replicas do not share them.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
-from pcs_backend.trust.token_bucket import TokenBucket
+from pcs_backend.trust.accounts import Account, Accounts, OwnAccounts
 from pcs_core.keyring_file import TenantLimits
 from pcs_core.ports import MonotonicClock, WallClock
 
@@ -20,7 +20,11 @@ class TenantLimiter:
     """Counts the records of every tenant that has limits."""
 
     def __init__(
-        self, limits: Callable[[], Mapping[str, TenantLimits]], now: WallClock, monotonic: MonotonicClock
+        self,
+        limits: Callable[[], Mapping[str, TenantLimits]],
+        now: WallClock,
+        monotonic: MonotonicClock,
+        accounts: Accounts | None = None,
     ) -> None:
         """Start with everything unspent.
 
@@ -28,13 +32,12 @@ class TenantLimiter:
             limits: The limits that hold now.
             now: Tells the day, UTC.
             monotonic: Seconds.
+            accounts: Where it is kept what was spent; of its own by default.
         """
         self._limits = limits
         self._now = now
         self._monotonic = monotonic
-        self._buckets: dict[str, tuple[float, TokenBucket]] = {}
-        self._day = 0
-        self._spent: dict[str, int] = {}
+        self._accounts = OwnAccounts() if accounts is None else accounts
 
     @property
     def limited(self) -> Mapping[str, TenantLimits]:
@@ -48,21 +51,19 @@ class TenantLimiter:
             0 if it may be taken; else whole seconds, at least 1, after which it may.
         """
         limits = self._limits().get(tenant, _NO_LIMITS)
+        if not limits.daily and not limits.rate:
+            return 0
+        return self._accounts.change(tenant, lambda account: self._take(account, limits))
+
+    def _take(self, account: Account, limits: TenantLimits) -> int:
         if limits.daily:
             day, since_s = divmod(self._now(), _DAY_S)
-            if day != self._day:
-                self._day = int(day)
-                self._spent.clear()
-            if self._spent.get(tenant, 0) >= limits.daily:
+            if day != account.day:
+                account.day, account.spent = int(day), 0
+            if account.spent >= limits.daily:
                 return max(1, math.ceil(_DAY_S - since_s))
-        if limits.rate and (wait_s := self._bucket(tenant, limits.rate).take(1)):
+        if limits.rate and (wait_s := account.draw(limits.rate, self._monotonic(), 1)):
             return wait_s
         if limits.daily:
-            self._spent[tenant] = self._spent.get(tenant, 0) + 1
+            account.spent += 1
         return 0
-
-    def _bucket(self, tenant: str, rate: float) -> TokenBucket:
-        known = self._buckets.get(tenant)
-        if known is None or known[0] != rate:
-            known = self._buckets[tenant] = (rate, TokenBucket(rate, self._monotonic))
-        return known[1]

@@ -2,40 +2,36 @@
 
 from __future__ import annotations
 
-import math
-
+from pcs_backend.trust.accounts import Accounts, OwnAccounts
 from pcs_core.ports import MonotonicClock
+
+_ALL_SENDERS = "*"
+"""Account of what all senders together may send; no tenant can be named so."""
 
 
 class TokenBucket:
     """A token bucket: `rate` records a second, bursts as large as one second's worth (at least one record)."""
 
-    def __init__(self, rate: float, monotonic: MonotonicClock) -> None:
+    def __init__(self, rate: float, monotonic: MonotonicClock, accounts: Accounts | None = None) -> None:
         """Start full.
 
         Args:
             rate: Records a second; 0 means no limit.
             monotonic: Seconds.
+            accounts: Where it is kept what was taken; of its own by default.
         """
         self._rate = rate
-        self._burst = max(1.0, rate)
-        self._tokens = self._burst
         self._monotonic = monotonic
-        self._filled_at_s = monotonic()
+        self._accounts = OwnAccounts() if accounts is None else accounts
 
     def take(self, records: int) -> int:
-        """Take as many tokens if they are there. More than the bucket holds are given when it is full, and owed.
+        """Take as many tokens, all or none. More than a burst passes when the bucket is full, and the rest is owed.
 
         Returns:
-            0 if they were; else whole seconds, at least 1, after which they would be.
+            0 if they were there; else whole seconds, at least 1, after which they would be.
         """
         if not self._rate:
             return 0
-        now_s = self._monotonic()
-        self._tokens = min(self._burst, self._tokens + (now_s - self._filled_at_s) * self._rate)
-        self._filled_at_s = now_s
-        wanted = min(records, self._burst)
-        if self._tokens >= wanted:
-            self._tokens -= records
-            return 0
-        return max(1, math.ceil((wanted - self._tokens) / self._rate))
+        return self._accounts.change(
+            _ALL_SENDERS, lambda account: account.draw(self._rate, self._monotonic(), records)
+        )

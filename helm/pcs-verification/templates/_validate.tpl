@@ -4,6 +4,9 @@
 {{- $v := .Values -}}
 {{- $memory := eq $v.env.dedupBackend "memory" -}}
 {{- if $memory -}}
+  {{- if gt (int $v.env.workers) 1 -}}
+    {{- fail "env.workers: found more than 1 with env.dedupBackend memory, which lives in one process; allowed: 1, or env.dedupBackend redis or postgres" -}}
+  {{- end -}}
   {{- if gt (int $v.replicaCount) 1 -}}
     {{- fail "replicaCount: found more than 1 with env.dedupBackend memory, whose pods would not know each other's outcomes; allowed: 1, or env.dedupBackend redis or postgres" -}}
   {{- end -}}

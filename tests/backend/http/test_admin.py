@@ -19,6 +19,7 @@ from pcs_backend.http import protocol
 from pcs_backend.http.admin import AdminRoutes
 from pcs_backend.http.intake import Intake
 from pcs_backend.http.protocol import ProblemProtocol, ProblemServer
+from pcs_backend.http.whole import Alone
 
 TIMEOUT_S = 10.0
 CHECKS = 20
@@ -46,7 +47,7 @@ class Rig(NamedTuple):
             turns_blocked = 0
             while turns_blocked < CHECKS:
                 self.tap.show(Sighting(at_ms=1, status=200, shard_id="s" * 100))
-                turns_blocked = turns_blocked + 1 if self.routes._writing else 0
+                turns_blocked = turns_blocked + 1 if self.routes._streams._writing else 0
                 await asyncio.sleep(0)
 
 
@@ -54,7 +55,7 @@ class Rig(NamedTuple):
 async def listening(folder: Path) -> AsyncIterator[Rig]:
     tap = Tap()
     store = MemoryStore(now=Clock(), journal=None, records_max=1)
-    routes = AdminRoutes(store, Metrics(), tap, Healthy())
+    routes = AdminRoutes(store, tap, Alone(Metrics(), Healthy()))
     runner = web.ServerRunner(
         ProblemServer(routes.handle, Intake(connections_max=4, shared_bytes_max=1 << 20)), shutdown_timeout=60
     )

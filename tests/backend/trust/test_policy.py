@@ -160,10 +160,12 @@ class TestLimits:
         clock.now_s += 1
         assert limiter.take("a") == 98
 
-    def test_a_changed_rate_holds_at_once(self) -> None:
+    def test_a_changed_rate_holds_at_once_and_what_was_spent_stays_spent(self) -> None:
         clock = Clock()
         limits = {"a": TenantLimits(rate=1.0)}
         limiter = TenantLimiter(lambda: limits, clock, clock)
         assert [limiter.take("a") for _ in range(2)] == [0, 1]
         limits["a"] = TenantLimits(rate=3.0)
-        assert [limiter.take("a") for _ in range(4)] == [0, 0, 0, 1]
+        assert [limiter.take("a") for _ in range(3)] == [0, 0, 1]
+        limits["a"] = TenantLimits(rate=1.0)
+        assert limiter.take("a") == 3
