@@ -242,7 +242,9 @@ class Pipeline:
         if submitted:
             self._metrics.ingest.inc(len(records) - 1)  # one was counted when the request came
             if wait_s := self._token_bucket.take(len(records)):  # 2
-                return Refused(whole, Problem.RATE_LIMITED, rate_limited_reply(wait_s))
+                return Refused(
+                    whole, Problem.RATE_LIMITED, rate_limited_reply(wait_s, self._token_bucket.quota)
+                )
         return [
             Entry(received, record, position, is_alone=False, signed_by=signed_by)
             for position, record in enumerate(records)

@@ -170,7 +170,7 @@ class Routes:
         self._metrics.ingest.inc()
         # How many records a batch has is not known yet: what it owes is taken when that is.
         if wait_s := self._token_bucket.take(1 if request.path == SUBMIT_PATH else 0):  # 2
-            return self._turn_away(rate_limited_reply(wait_s), request_id)
+            return self._turn_away(rate_limited_reply(wait_s, self._token_bucket.quota), request_id)
         if (reason := self._health.not_ready()) is not None:
             return self._turn_away(unavailable_reply(reason), request_id)
         try:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 
+from pcs_backend.trust.quota import Quota
 from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.keyring_file import TenantLimits
 from pcs_core.ports import MonotonicClock, WallClock
@@ -61,8 +62,15 @@ class TenantLimiter:
             self._spent[tenant] = self._spent.get(tenant, 0) + 1
         return 0
 
+    def quota(self, tenant: str) -> Quota:
+        """Return the limit that refused a record of this tenant just now."""
+        limits = self._limits().get(tenant, _NO_LIMITS)
+        if limits.daily and self._spent.get(tenant, 0) >= limits.daily:
+            return Quota("tenant-day", limits.daily, _DAY_S)
+        return self._bucket(tenant, limits.rate).quota
+
     def _bucket(self, tenant: str, rate: float) -> TokenBucket:
         known = self._buckets.get(tenant)
         if known is None or known[0] != rate:
-            known = self._buckets[tenant] = (rate, TokenBucket(rate, self._monotonic))
+            known = self._buckets[tenant] = (rate, TokenBucket(rate, self._monotonic, "tenant"))
         return known[1]
