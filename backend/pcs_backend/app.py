@@ -178,7 +178,9 @@ class Service:
             },
             token_bucket=engine.token_bucket,
             openapi=build_openapi(
-                size_bytes_max=settings.max_body_bytes, metrics_need_login=login is not None
+                size_bytes_max=settings.max_body_bytes,
+                batch_bytes_max=min(settings.max_batch_bytes, settings.bodies_max_bytes),
+                metrics_need_login=login is not None,
             ),
             metrics_login=login,
             peer_of=self._peers.name if settings.tls_client_ca else None,
