@@ -287,7 +287,8 @@ class Pipeline:
         nothing.
         """
         judged = verify_many([each.record for each in examined], self._params)  # 8
-        placed = await self._store.put_first(self._candidates(examined, judged))  # 7, 9
+        with self._metrics.time_store(self._monotonic):
+            placed = await self._store.put_first(self._candidates(examined, judged))  # 7, 9
         self._metrics.count_firsts(  # 10
             (each.author.tenant, one.winner.status, verdict.reasons)
             for each, one, verdict in zip(examined, placed, judged, strict=True)
@@ -358,7 +359,7 @@ class Pipeline:
         if submitted:
             for reply in replies:
                 if reply.problem:
-                    self._metrics.refused.labels(reply.problem).inc()
+                    self._metrics.count_refused(reply.problem)
         return Answer(join_replies(replies, received.request.envelope.content_type), replies)
 
     async def _note_conflicts(self, answered: Sequence[_Answered]) -> None:

@@ -18,7 +18,8 @@ from pcs_backend.effects.tap import Filter, Tap, TooManyListenersError
 from pcs_backend.errors import UnavailableError
 from pcs_backend.exchange import Reply
 from pcs_backend.http.protocol import ProblemProtocol, to_response
-from pcs_backend.http.routes import HEALTH_PATHS, METRICS_PATH, Health, health_reply
+from pcs_backend.http.routes import HEALTH_PATHS, METRICS_PATH, health_reply
+from pcs_backend.http.submits import Health
 from pcs_backend.problems import Problem, unavailable_reply
 
 SOCKET_NAME = "admin.sock"
