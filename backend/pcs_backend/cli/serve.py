@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import tempfile
 
@@ -16,6 +17,11 @@ from pcs_backend.config import Config, load_config
 from pcs_backend.effects.logs import configure_logs
 from pcs_backend.engine import build_store
 from pcs_backend.errors import BackendError, ConfigError, StoreUnavailableError
+
+GC_THRESHOLDS = (20_000, 50, 100)
+"""Objects made before the garbage collector looks at the youngest, and how many such looks pass before the older ones and
+all of them are looked at. With Python's own (700, 10, 10) it took a tenth of the processor under load, for next to nothing
+here is in cycles."""
 
 _log = structlog.get_logger(__name__)
 
@@ -34,6 +40,8 @@ def serve() -> None:
     """Serve until SIGTERM."""
     config = load_config(os.environ)
     configure_logs(config.settings.log_level)
+    gc.freeze()  # what the imports made stays, and need not be looked at
+    gc.set_threshold(*GC_THRESHOLDS)
     uvloop.run(_serve(config))
 
 
