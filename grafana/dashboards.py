@@ -109,6 +109,19 @@ TRAFFIC = Row(
             [Query(rate("flk_signature_refused_total", by="reason"), "{{reason}}")],
             unit="reqps",
         ),
+        Panel(
+            "Submits under way, and how many may be",
+            [
+                gauge("flk_requests", "{{instance}} under way"),
+                gauge("flk_requests_limit", "{{instance}} limit"),
+            ],
+        ),
+        Panel(
+            "Submits refused for overload",
+            [Query(rate("flk_requests_shed_total", by="instance"), "{{instance}}")],
+            unit="reqps",
+            description="503, because the event loop never rested or REQUESTS_MAX were under way.",
+        ),
         Panel("Connections", [gauge("flk_connections")]),
         Panel(
             "Connections refused",
@@ -134,6 +147,12 @@ LATENCY = Row(
             unit="s",
             limit=LATENCY_OBJECTIVE_S,
             description="From a complete body to its outcome. The objective: p95 within 0.2 s.",
+        ),
+        Panel(
+            "Whole requests",
+            percentiles("flk_request_seconds"),
+            unit="s",
+            description="From a submit's header to its answer, refusals included.",
         ),
         Panel(
             "Budget burn: latency",
@@ -224,6 +243,7 @@ STORE = Row(
     "Store and backlog",
     [
         Panel("Store answers", [gauge("flk_store_up")], unit="bool_yes_no"),
+        Panel("Time of a call of the store", percentiles("flk_store_seconds"), unit="s"),
         Panel(
             "Requests without an outcome",
             [

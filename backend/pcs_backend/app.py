@@ -26,13 +26,17 @@ from pcs_backend.engine import Engine, Ports, run_unless, run_until, server_stor
 from pcs_backend.errors import BackendError, ConfigError, StoreUnavailableError
 from pcs_backend.exchange import JSON_TYPE, NDJSON_TYPE
 from pcs_backend.http.admin import ADMIN_CONNECTIONS_MAX, SOCKET_NAME, AdminRoutes, bound_unix
+from pcs_backend.http.arrivals import Arrivals
 from pcs_backend.http.body import BodyReader
+from pcs_backend.http.express import ExpressServer
 from pcs_backend.http.intake import Intake
 from pcs_backend.http.listener import Listener
 from pcs_backend.http.openapi import build_openapi
+from pcs_backend.http.overload import Overload, thread_busy_s
 from pcs_backend.http.peers import Peers
 from pcs_backend.http.protocol import ProblemServer
-from pcs_backend.http.routes import SUBMIT_PATH, Effects, Routes
+from pcs_backend.http.routes import Routes
+from pcs_backend.http.submits import SUBMIT_PATH, Effects, Submits
 from pcs_backend.http.whole import SIBLING_CONNECTIONS_MAX, Alone, SiblingRoutes, Workers
 from pcs_backend.inflate import ENCODINGS
 from pcs_backend.offload import ThreadOffload
@@ -101,6 +105,10 @@ class Service:
                 min(settings.max_batch_bytes, settings.bodies_max_bytes),  # the largest body must find room
             ),
         )
+        self._overload = Overload(settings.requests_max)
+        self._arrivals = Arrivals(self._engine.pipeline)
+        if self._spans is not None:  # a span is one request's, so each is submitted by itself
+            self._arrivals = Arrivals(self._spans.submitter(self._engine.pipeline), requests_max=1)
         self._peers = Peers(lambda: config.trust.current.peers, settings.tls_proxy_name)
         metrics = self._engine.metrics
         self._whole: Alone | Workers = (
@@ -178,7 +186,9 @@ class Service:
             async def drain() -> None:
                 self._stopping = True
                 _log.info("stopping")
-                await runner.cleanup()  # no new connections; waits for requests being judged
+                await asyncio.gather(  # no new connections; waits for requests being judged
+                    runner.cleanup(), self._arrivals.finish(self._config.settings.drain_timeout_s)
+                )
                 await end_administration()
                 await engine.finish_writing()
 
@@ -201,35 +211,47 @@ class Service:
         settings = self._config.settings
         engine = self._engine
         login = (settings.metrics_user, settings.metrics_pass) if settings.metrics_user else None
-        routes = Routes(
-            submitter=engine.pipeline if self._spans is None else self._spans.submitter(engine.pipeline),
-            whole=self._whole,
+        body_readers = {
+            SUBMIT_PATH: BodyReader(
+                size_bytes_max=settings.max_body_bytes, timeout_s=settings.body_timeout_s
+            ),
+            BATCH_PATH: BodyReader(
+                size_bytes_max=self._config.batch_bytes_max,
+                timeout_s=settings.body_timeout_s,
+                types=(NDJSON_TYPE, JSON_TYPE),
+                encodings=ENCODINGS,
+            ),
+        }
+        submits = Submits(
+            arrivals=self._arrivals,
+            health=self,
             effects=Effects(
                 metrics=engine.metrics,
                 tap=engine.tap,
                 request_ids=RequestIds(self._ports.random_bytes),
+                logs_submits=settings.log_level == "DEBUG",
             ),
-            body_readers={
-                SUBMIT_PATH: BodyReader(
-                    size_bytes_max=settings.max_body_bytes, timeout_s=settings.body_timeout_s
-                ),
-                BATCH_PATH: BodyReader(
-                    size_bytes_max=self._config.batch_bytes_max,
-                    timeout_s=settings.body_timeout_s,
-                    types=(NDJSON_TYPE, JSON_TYPE),
-                    encodings=ENCODINGS,
-                ),
-            },
+            overload=self._overload,
+            body_readers=body_readers,
             token_bucket=engine.token_bucket,
-            openapi=build_openapi(
-                size_bytes_max=settings.max_body_bytes, metrics_need_login=login is not None
-            ),
-            metrics_login=login,
             peer_of=self._peers.name if settings.tls_client_ca else None,
             now=self._ports.now,
+            monotonic=self._ports.monotonic,
+            busy_s=thread_busy_s,
+        )
+        routes = Routes(
+            submits=submits,
+            whole=self._whole,
+            metrics=engine.metrics,
+            openapi=build_openapi(
+                size_bytes_max=settings.max_body_bytes,
+                batch_bytes_max=body_readers[BATCH_PATH].size_bytes_max,
+                metrics_need_login=login is not None,
+            ),
+            metrics_login=login,
             sleep=self._ports.sleep,
         )
-        server = ProblemServer(routes.handle, self._intake, engine.metrics.connections_refused.inc)
+        server = ExpressServer(routes.handle, submits, self._intake, engine.metrics.connections_refused.inc)
         runner = web.ServerRunner(server, shutdown_timeout=settings.drain_timeout_s)
         await runner.setup()
         listener = Listener(runner, self._config.tls)
@@ -369,6 +391,12 @@ class Service:
             "flk_too_old_requests",
             "Open requests older than the dedup lifetime, left for replay --force",
             lambda: float(sum(each.too_old for each in engine.settlers)),
+        )
+        watch("flk_requests", "Submits under way", lambda: float(self._overload.requests))
+        watch(
+            "flk_requests_limit",
+            "Submits that may be under way now",
+            lambda: float(self._overload.limit),
         )
         watch("flk_connections", "Connections that hold a place", lambda: float(self._intake.connections))
         watch(

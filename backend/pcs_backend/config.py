@@ -72,6 +72,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         body_timeout_s: Longest time a body may take.
         bodies_max_bytes: Bytes of large bodies that may be held at once.
         connections_max: Connections that may be open at once.
+        requests_max: Submits that may be under way at once.
         memory_store_max_records: Outcomes the memory store holds at most.
         disk_free_min_bytes: Free space below which intake stops.
         drain_timeout_s: Longest time a stop waits for requests being judged.
@@ -112,6 +113,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     body_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     bodies_max_bytes: Annotated[int, Meta(ge=1_024, le=2**40)] = 128 * 1024 * 1024
     connections_max: Annotated[int, Meta(ge=1, le=1_000_000)] = 16_384
+    requests_max: Annotated[int, Meta(ge=64, le=1_000_000)] = 4_096
     memory_store_max_records: Annotated[int, Meta(ge=1, le=100_000_000)] = 1_000_000
     disk_free_min_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 64 * 1024 * 1024
     drain_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
@@ -157,6 +159,7 @@ ALLOWED = {
     "BODY_TIMEOUT_S": "a number of seconds above 0, up to 600",
     "BODIES_MAX_BYTES": "an integer from 1024, not below MAX_BODY_BYTES",
     "CONNECTIONS_MAX": "an integer from 1 to 1000000",
+    "REQUESTS_MAX": "an integer from 64 to 1000000",
     "MEMORY_STORE_MAX_RECORDS": "an integer from 1 to 100000000",
     "DISK_FREE_MIN_BYTES": "an integer from 0",
     "DRAIN_TIMEOUT_S": "a number of seconds above 0, up to 600",

@@ -165,7 +165,8 @@ class Examiner:
             author = trust.check_record(record, entry.received.request, entry.signed_by)  # 5
             if limited and (wait_s := self._limiter.take(author.tenant)):
                 self._metrics.count_limited(author.tenant)
-                return Refused(entry, Problem.RATE_LIMITED, rate_limited_reply(wait_s), record)
+                reply = rate_limited_reply(wait_s, self._limiter.quota(author.tenant))
+                return Refused(entry, Problem.RATE_LIMITED, reply, record)
             check_identity(record)  # 6
         except MalformedError as error:
             return Refused(entry, Problem.MALFORMED, malformed_reply(error))

@@ -249,7 +249,9 @@ class Pipeline:
         if submitted:
             self._metrics.ingest.inc(len(records) - 1)  # one was counted when the request came
             if wait_s := self._token_bucket.take(len(records)):  # 2
-                return Refused(whole, Problem.RATE_LIMITED, rate_limited_reply(wait_s))
+                return Refused(
+                    whole, Problem.RATE_LIMITED, rate_limited_reply(wait_s, self._token_bucket.quota)
+                )
         return [
             Entry(received, record, position, is_alone=False, signed_by=signed_by)
             for position, record in enumerate(records)
@@ -299,7 +301,8 @@ class Pipeline:
         nothing.
         """
         judged = verify_many([each.record for each in examined], self._params)  # 8
-        placed = await self._store.put_first(self._candidates(examined, judged))  # 7, 9
+        with self._metrics.time_store(self._monotonic):
+            placed = await self._store.put_first(self._candidates(examined, judged))  # 7, 9
         self._metrics.count_firsts(  # 10
             (each.author.tenant, one.winner.status, verdict.reasons)
             for each, one, verdict in zip(examined, placed, judged, strict=True)
@@ -370,7 +373,7 @@ class Pipeline:
         if submitted:
             for reply in replies:
                 if reply.problem:
-                    self._metrics.refused.labels(reply.problem).inc()
+                    self._metrics.count_refused(reply.problem)
         return Answer(join_replies(replies, received.request.envelope.content_type), replies)
 
     async def _note_conflicts(self, answered: Sequence[_Answered]) -> None:

@@ -12,6 +12,7 @@ from typing import NamedTuple
 import orjson
 
 from pcs_backend.exchange import PROBLEM_TYPE, Reply
+from pcs_backend.trust.quota import Quota
 from pcs_core.errors import MalformedError
 
 RETRY_AFTER_S = 1
@@ -72,10 +73,10 @@ def malformed_reply(error: MalformedError) -> Reply:
     return Problem.MALFORMED.reply(str(error), field=error.field, found=error.found, allowed=error.allowed)
 
 
-def rate_limited_reply(wait_s: int) -> Reply:
-    """Return the 429 that says after how many whole seconds to come back."""
+def rate_limited_reply(wait_s: int, quota: Quota) -> Reply:
+    """Return the 429 that says what the limit is, and after how many whole seconds to come back."""
     return Problem.RATE_LIMITED.reply(
-        "records: found more than the rate allows", headers={"Retry-After": str(wait_s)}
+        "records: found more than the rate allows", headers=quota.headers(wait_s)
     )
 
 

@@ -43,6 +43,8 @@ async def test_records_above_the_rate_are_429_and_not_in_the_wal(
             for answer in refused:
                 assert answer.document["type"] == "urn:pcs:problem:rate-limited"
                 assert answer.headers["Retry-After"] == "1"
+                assert answer.headers["RateLimit-Policy"] == '"records";q=2;w=1'
+                assert answer.headers["RateLimit"] == '"records";r=0;t=1'
             assert await client.counters() == (12, 0, passed, 0)
             metrics = await client.metrics()
             assert metrics['flk_refused_total{problem="rate-limited"}'] == len(refused)

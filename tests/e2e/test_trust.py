@@ -219,7 +219,10 @@ class TestTenants:
                 spent = [await client.submit(record("a", epoch)) for epoch in range(4)]
                 assert [answer.status for answer in spent] == [200, 200, 429, 429]
                 assert spent[2].document["type"] == "urn:pcs:problem:rate-limited"
-                assert 1 <= int(spent[2].headers["Retry-After"]) <= 86_400
+                wait_s = int(spent[2].headers["Retry-After"])
+                assert 1 <= wait_s <= 86_400
+                assert spent[2].headers["RateLimit-Policy"] == '"tenant-day";q=2;w=86400'
+                assert spent[2].headers["RateLimit"] == f'"tenant-day";r=0;t={wait_s}'
                 assert (await client.submit(record("b"))).status == 200
                 metrics = await client.metrics()
                 assert metrics['flk_tenant_limited_total{tenant="alpha"}'] == 2

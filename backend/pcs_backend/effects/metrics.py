@@ -11,8 +11,9 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import get_args
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from pcs_backend.effects.histogram import Histogram
 from pcs_backend.effects.totals import Across, Family, families_of
 from pcs_backend.problems import Problem
 from pcs_backend.trust.policy import REFUSAL_REASONS
@@ -27,10 +28,20 @@ OTHER_TENANTS = "_other"
 """Label of all further tenants; no tenant can be named so."""
 
 _SKEW_BUCKETS_S = (-3600.0, -300.0, -60.0, -10.0, -1.0, 0.0, 1.0, 10.0, 60.0, 300.0, 3600.0)
-_VERIFY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
-"""0.2 is the objective: 95 % of outcomes within it. The store's time limit of 5 s lies below the last."""
+_VERIFY_BUCKETS_S = (
+    *(0.0005, 0.001, 0.0015, 0.002, 0.0025, 0.003, 0.004, 0.005, 0.006, 0.008),
+    *(0.01, 0.015, 0.02, 0.025, 0.03, 0.04, 0.05, 0.06, 0.08),
+    *(0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4),
+)
+"""0.2 is the objective: 95 % of outcomes within it. The store's time limit of 5 s lies below the last. Neighbours lie so
+close, below it, that percentiles up to p99.9 are told from each other."""
 
-_SYNC_BUCKETS_S = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1.0, 5.0)
+_STEP_BUCKETS_S = (
+    *(0.00005, 0.0001, 0.00015, 0.0002, 0.00025, 0.0003, 0.0004, 0.0005, 0.0006, 0.0008),
+    *(0.001, 0.0015, 0.002, 0.0025, 0.003, 0.004, 0.005, 0.006, 0.008),
+    *(0.01, 0.015, 0.02, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0),
+)
+"""Of one step of a request: a sync, or a call of the store."""
 
 
 class Metrics:
@@ -47,8 +58,11 @@ class Metrics:
         signature_refused: Signatures that were refused, by reason.
         conflicts: Known ids that came with other contents.
         connections_refused: Connections for which there was no place.
+        requests_shed: Submits refused because too many were under way.
+        request_seconds: Time from a submit's header to its answer, whatever that is.
         verify_seconds: Time from a complete body to its outcome.
         wal_sync_seconds: Time of a write and sync of the log.
+        store_seconds: Time of a call that asks the store to keep outcomes.
         sent_at_skew: Seconds between `sent_at` and the time received, exported and never judged.
     """
 
@@ -64,6 +78,10 @@ class Metrics:
         self.connections_refused = self._counter(
             "flk_connections_refused", "Connections refused because CONNECTIONS_MAX were open"
         )
+        self.requests_shed = self._counter(
+            "flk_requests_shed",
+            "Submits refused because more were under way than the service can answer in time",
+        )
         self.escalated_by_reason = Counter(
             "flk_escalated_reason", "Escalated first outcomes by reason", ["reason"], registry=self.registry
         )
@@ -75,8 +93,7 @@ class Metrics:
             ["problem"],
             registry=self.registry,
         )
-        for problem in Problem:
-            self.refused.labels(problem.code)
+        self._refused = {problem.code: self.refused.labels(problem.code) for problem in Problem}
         self.signature_refused = Counter(
             "flk_signature_refused", "Refused signatures by reason", ["reason"], registry=self.registry
         )
@@ -94,11 +111,17 @@ class Metrics:
             self._tenant_limited,
         ):
             by_tenant.labels(self._label(DEFAULT_TENANT))
+        self.request_seconds = self._histogram(
+            "flk_request_seconds", "Time from a submit's header to its answer", _VERIFY_BUCKETS_S
+        )
         self.verify_seconds = self._histogram(
             "flk_verify_seconds", "Time from a complete body to its outcome, 200 or 202", _VERIFY_BUCKETS_S
         )
         self.wal_sync_seconds = self._histogram(
-            "flk_wal_sync_seconds", "Time of a write and sync of the log", _SYNC_BUCKETS_S
+            "flk_wal_sync_seconds", "Time of a write and sync of the log", _STEP_BUCKETS_S
+        )
+        self.store_seconds = self._histogram(
+            "flk_store_seconds", "Time of a call that asks the store to keep outcomes", _STEP_BUCKETS_S
         )
         self.sent_at_skew = self._histogram(
             "flk_sent_at_skew_seconds", "Time received minus sent_at", _SKEW_BUCKETS_S
@@ -115,6 +138,10 @@ class Metrics:
         """
         self.across[name] = across
         Gauge(name, documentation, registry=self.registry).set_function(read)
+
+    def count_refused(self, problem: str) -> None:
+        """Count an answer that is no outcome, by the code of its problem."""
+        self._refused[problem].inc()
 
     def count_firsts(self, firsts: Iterable[tuple[str, int, tuple[str, ...]]]) -> None:
         """Count first outcomes that this process stored (contract §4 step 10).
@@ -146,8 +173,7 @@ class Metrics:
 
     def observe_verify(self, taken_s: float, outcomes: int) -> None:
         """Time a submit with as many outcomes."""
-        for _ in range(outcomes):
-            self.verify_seconds.observe(taken_s)
+        self.verify_seconds.observe_many(taken_s, outcomes)
 
     def observe_skews(self, skews_s: Sequence[float]) -> None:
         """Note how far `sent_at` lay from the time received, for some records."""
@@ -160,6 +186,13 @@ class Metrics:
         began_s = monotonic()
         yield
         self.wal_sync_seconds.observe(monotonic() - began_s)
+
+    @contextlib.contextmanager
+    def time_store(self, monotonic: MonotonicClock) -> Iterator[None]:
+        """Time a call that asks the store to keep outcomes; one that fails is not counted."""
+        began_s = monotonic()
+        yield
+        self.store_seconds.observe(monotonic() - began_s)
 
     def exposition(self) -> bytes:
         """Return all metrics in Prometheus text format."""
@@ -183,4 +216,6 @@ class Metrics:
         return Counter(name, documentation, registry=self.registry)
 
     def _histogram(self, name: str, documentation: str, buckets: tuple[float, ...]) -> Histogram:
-        return Histogram(name, documentation, buckets=buckets, registry=self.registry)
+        histogram = Histogram(name, documentation, buckets)
+        self.registry.register(histogram)
+        return histogram

@@ -15,7 +15,12 @@ _CLOSE = {"Connection": "close"}
 
 
 class BodyReader:
-    """Checks type and size, then reads."""
+    """Checks type and size, then reads.
+
+    Attributes:
+        size_bytes_max: Largest body.
+        types: Content types that are taken.
+    """
 
     def __init__(
         self,
@@ -33,9 +38,9 @@ class BodyReader:
             types: Content types that are taken.
             encodings: Content encodings that are taken, in lower case.
         """
-        self._size_bytes_max = size_bytes_max
+        self.size_bytes_max = size_bytes_max
         self._timeout_s = timeout_s
-        self._types = types
+        self.types = types
         self._encodings = encodings
 
     async def read(self, request: web.BaseRequest) -> bytes | Reply:
@@ -44,10 +49,14 @@ class BodyReader:
         Raises:
             ConnectionError: The client went away before the body was complete.
         """
-        if request.content_type not in self._types or "Content-Type" not in request.headers:
+        return self._refuse_header(request) or await self._receive(request)
+
+    def _refuse_header(self, request: web.BaseRequest) -> Reply | None:
+        """Return the problem that the header alone tells."""
+        if request.content_type not in self.types or "Content-Type" not in request.headers:
             return Problem.UNSUPPORTED_MEDIA_TYPE.reply(
-                f"Content-Type: found another or none; allowed: {' or '.join(self._types)}",
-                headers={"Accept": ", ".join(self._types)},
+                f"Content-Type: found another or none; allowed: {' or '.join(self.types)}",
+                headers={"Accept": ", ".join(self.types)},
                 field="Content-Type",
             )
         encodings = request.headers.getall("Content-Encoding", ())
@@ -65,13 +74,24 @@ class BodyReader:
                 headers=_CLOSE,
                 field="Transfer-Encoding",
             )
-        if (request.content_length or 0) > self._size_bytes_max:
+        if (request.content_length or 0) > self.size_bytes_max:
             return self._too_large()
+        return None
+
+    async def _receive(self, request: web.BaseRequest) -> bytes | Reply:
         if request.headers.get("Expect", "").lower() == "100-continue":
             await request.writer.write(b"HTTP/1.1 100 Continue\r\n\r\n")
             request.writer.output_size = 0  # an interim answer is no part of the answer
         connection = request.protocol
         assert isinstance(connection, ProblemProtocol)
+        if (
+            request.content.is_eof()
+            and request.content.total_bytes <= self.size_bytes_max
+            and not connection.overloaded
+        ):
+            body = request.content.read_nowait()
+            connection.body_bytes += len(body)
+            return body
         chunks: list[bytes] = []
         size_bytes = 0
         try:
@@ -79,7 +99,7 @@ class BodyReader:
                 while not request.content.at_eof():
                     chunk = await request.content.readany()
                     size_bytes += len(chunk)
-                    if size_bytes > self._size_bytes_max:
+                    if size_bytes > self.size_bytes_max:
                         return self._too_large()
                     if connection.overloaded:
                         return _unavailable("more bytes are on their way in than may be held at once")
@@ -99,7 +119,7 @@ class BodyReader:
 
     def _too_large(self) -> Reply:
         return Problem.TOO_LARGE.reply(
-            f"body: found more than is allowed; allowed: up to {self._size_bytes_max} bytes", headers=_CLOSE
+            f"body: found more than is allowed; allowed: up to {self.size_bytes_max} bytes", headers=_CLOSE
         )
 
 

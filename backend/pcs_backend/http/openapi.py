@@ -7,7 +7,8 @@ from typing import Any, get_args
 import orjson
 
 from pcs_backend import __version__
-from pcs_backend.exchange import JSON_TYPE, PROBLEM_TYPE
+from pcs_backend.batch import BATCH_RECORDS_MAX
+from pcs_backend.exchange import JSON_TYPE, NDJSON_TYPE, PROBLEM_TYPE
 from pcs_backend.problems import Problem
 from pcs_backend.trace_context import REQUEST_ID_HEADER
 from pcs_core import record as contract
@@ -22,6 +23,16 @@ _NUMBER = {"type": "number"}
 _REGIME = {"type": "string", "enum": list(get_args(Regime))}
 _RETRY_AFTER = {
     "Retry-After": {"description": "Whole seconds to wait", "schema": {"type": "integer", "minimum": 1}}
+}
+_QUOTA = {
+    "RateLimit-Policy": {
+        "description": "The limit that was met, in records (draft-ietf-httpapi-ratelimit-headers-11)",
+        "schema": {"type": "string", "pattern": '^"[a-z-]+";q=[0-9]+;w=[0-9]+$'},
+    },
+    "RateLimit": {
+        "description": "What is left of it, and the seconds until there is more",
+        "schema": {"type": "string", "pattern": '^"[a-z-]+";r=[0-9]+;t=[0-9]+$'},
+    },
 }
 _REPLAY_HEADERS = {
     "Idempotent-Replayed": {"description": "The first outcome, again", "schema": {"const": "true"}},
@@ -38,11 +49,12 @@ _REQUEST_ID = {
 }
 
 
-def build_openapi(*, size_bytes_max: int, metrics_need_login: bool) -> bytes:
+def build_openapi(*, size_bytes_max: int, batch_bytes_max: int, metrics_need_login: bool) -> bytes:
     """Return the description as JSON.
 
     Args:
-        size_bytes_max: Largest body of a submit.
+        size_bytes_max: Largest record.
+        batch_bytes_max: Largest body of a batch.
         metrics_need_login: Whether `/metrics` takes Basic Auth.
     """
     return orjson.dumps(
@@ -55,6 +67,7 @@ def build_openapi(*, size_bytes_max: int, metrics_need_login: bool) -> bytes:
             },
             "paths": {
                 "/v1/pcs/submit": {"post": _submit(size_bytes_max)},
+                "/v1/pcs/batch": {"post": _batch(batch_bytes_max)},
                 "/health/live": {"get": _health("Whether the process runs", can_fail=False)},
                 "/health/ready": {"get": _health("Whether requests may be sent here", can_fail=True)},
                 "/health/startup": {"get": _health("Whether the start is over", can_fail=True)},
@@ -64,7 +77,12 @@ def build_openapi(*, size_bytes_max: int, metrics_need_login: bool) -> bytes:
                 },
             },
             "components": {
-                "schemas": {"Record": _record(), "Outcome": _outcome(), "Problem": _problem()},
+                "schemas": {
+                    "Record": _record(),
+                    "Outcome": _outcome(),
+                    "Entry": _entry(),
+                    "Problem": _problem(),
+                },
                 "securitySchemes": {"metrics": {"type": "http", "scheme": "basic"}},
             },
         }
@@ -78,22 +96,46 @@ def _submit(size_bytes_max: int) -> _Json:
         "202": _answer("Escalated", outcome, JSON_TYPE, _REPLAY_HEADERS),
         "400": _problem_answer("Malformed, or pcs_id is not the hash of its parts"),
         "401": _problem_answer("No valid key verifies the signature"),
-        "408": _problem_answer("The body came too slowly"),
         "413": _problem_answer(f"The body is larger than {size_bytes_max} bytes"),
         "415": _problem_answer("Another media type, or a content encoding"),
-        "429": _problem_answer("More records than the rate allows", _RETRY_AFTER),
-        "503": _problem_answer("Nothing was accepted; come back", _RETRY_AFTER),
+    }
+    body = {JSON_TYPE: {"schema": {"$ref": "#/components/schemas/Record"}}}
+    return _intake("Submit one record", responses, body)
+
+
+def _batch(size_bytes_max: int) -> _Json:
+    records = {
+        "type": "array",
+        "minItems": 1,
+        "maxItems": BATCH_RECORDS_MAX,
+        # What is no record gets an entry of its own, and the others theirs.
+        "items": {"anyOf": [{"$ref": "#/components/schemas/Record"}, {}]},
+    }
+    entries = {"type": "array", "items": {"$ref": "#/components/schemas/Entry"}}
+    lines = {"type": "string", "description": "One a line"}
+    forms = {JSON_TYPE: {"schema": entries}, NDJSON_TYPE: {"schema": lines}}
+    responses = {
+        "200": {"description": "An entry a record, in order and in the request's form", "headers": {}}
+        | {"content": forms},
+        "400": _problem_answer("No record, or no JSON array"),
+        "401": _problem_answer("No valid key verifies the signature of the request"),
+        "413": _problem_answer(f"More than {size_bytes_max} bytes, or than {BATCH_RECORDS_MAX} records"),
+        "415": _problem_answer("Another media type or content encoding"),
+    }
+    body = {JSON_TYPE: {"schema": records}, NDJSON_TYPE: {"schema": lines}}
+    return _intake(f"Submit up to {BATCH_RECORDS_MAX} records", responses, body)
+
+
+def _intake(summary: str, responses: _Json, content: _Json) -> _Json:
+    """Return an operation that takes records, with the answers that all of those have."""
+    responses |= {
+        "408": _problem_answer("The body came too slowly"),
+        "429": _problem_answer("More records than the rate allows", _RETRY_AFTER | _QUOTA),
+        "503": _problem_answer("Nothing was accepted, or too much is under way; come back", _RETRY_AFTER),
     }
     for response in responses.values():
         response["headers"] = response["headers"] | _REQUEST_ID
-    return _operation(
-        "Submit one record",
-        responses,
-        requestBody={
-            "required": True,
-            "content": {JSON_TYPE: {"schema": {"$ref": "#/components/schemas/Record"}}},
-        },
-    )
+    return _operation(summary, responses, requestBody={"required": True, "content": content})
 
 
 def _health(summary: str, *, can_fail: bool) -> _Json:
@@ -149,6 +191,16 @@ def _outcome() -> _Json:
         "escalated": {"type": "boolean"},
         "reasons": {"type": "array", "items": {"enum": list(get_args(Reason))}},
         "recomputed": {"type": "object", "required": list(recomputed), "properties": recomputed},
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _entry() -> _Json:
+    properties = {
+        "status": {"type": "integer", "description": "As a single submit would have been answered"},
+        "replayed": {"type": "boolean"},
+        "conflict": {"type": "boolean"},
+        "body": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Outcome", "Problem")]},
     }
     return {"type": "object", "required": list(properties), "properties": properties}
 

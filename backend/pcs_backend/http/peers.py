@@ -7,16 +7,17 @@ name in `TLS_PROXY_NAME`; from anybody else it is not read. The proxy must overw
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import binascii
 import functools
 import warnings
 from collections.abc import Callable, Container, Sequence
 
-from aiohttp import web
 from cryptography import x509
 from cryptography.utils import CryptographyDeprecationWarning
 from cryptography.x509.oid import NameOID
+from multidict import MultiMapping
 
 from pcs_backend.errors import UnavailableError
 from pcs_backend.http.tls import certificate_names
@@ -42,15 +43,19 @@ class Peers:
         self._known = known
         self._proxy_name = proxy_name
 
-    def name(self, request: web.BaseRequest) -> str:
+    def name(self, transport: asyncio.BaseTransport | None, headers: MultiMapping[str]) -> str:
         """Return the name in the client's certificate, which handshake or proxy has checked; empty without one.
+
+        Args:
+            transport: Of the connection.
+            headers: Of the request.
 
         Raises:
             UnavailableError: The proxy passes on what is no certificate, so nobody knows who the client is.
         """
-        names = certificate_names(request.transport)
+        names = certificate_names(transport)
         if self._proxy_name and self._proxy_name in names:
-            names = _passed_on(request.headers.getall(CLIENT_CERT_HEADER, ()))
+            names = _passed_on(headers.getall(CLIENT_CERT_HEADER, ()))
         known = self._known()
         return next((name for name in names if name in known), names[0] if names else "")
 

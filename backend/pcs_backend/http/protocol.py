@@ -163,11 +163,7 @@ class ProblemProtocol(RequestHandler):
         if self.overloaded or (is_last and self._held_bytes - self.body_bytes > CONNECTION_BYTES_MAX):
             resp.force_close()  # beside bodies it holds bytes that nothing would count from now on
         result = await super().finish_response(request, resp, start_time)
-        self._answered += 1
-        if self._answered == self._request_count:
-            self._release()
-            self._header_since_s = None
-            self._header_began = False
+        self._note_answered()
         return result
 
     def check(self, transport: asyncio.Transport, now_s: float) -> None:
@@ -214,6 +210,14 @@ class ProblemProtocol(RequestHandler):
         response.force_close()
         return response
 
+    def _note_answered(self) -> None:
+        """Let go of what the answered requests held, once none is left."""
+        self._answered += 1
+        if self._answered == self._request_count:
+            self._release()
+            self._header_since_s = None
+            self._header_began = False
+
     def _charge(self) -> None:
         """Take from the shared budget what passes the connection's own bytes."""
         more = self._held_bytes - CONNECTION_BYTES_MAX - self._charged_bytes
@@ -223,7 +227,8 @@ class ProblemProtocol(RequestHandler):
             self.overloaded = True
 
     def _release(self) -> None:
-        self._server.intake.give_back(self._charged_bytes)
+        if self._charged_bytes:
+            self._server.intake.give_back(self._charged_bytes)
         self._held_bytes = self._charged_bytes = self.body_bytes = 0
 
     def _leave(self) -> None:

@@ -1,4 +1,4 @@
-"""The routes: what answers which path and method (contract §5), and the first checks of a submit (§4 steps 1 and 2)."""
+"""The routes: what answers which path and method (contract §5)."""
 
 from __future__ import annotations
 
@@ -6,33 +6,20 @@ import base64
 import binascii
 import hashlib
 import hmac
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import NamedTuple, Protocol
+from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
-import structlog
 from aiohttp import web
 
 from pcs_backend.effects.metrics import Metrics
-from pcs_backend.effects.tap import Sighting, Tap
 from pcs_backend.errors import UnavailableError
-from pcs_backend.exchange import Envelope, Reply, Request
-from pcs_backend.http.body import BodyReader
+from pcs_backend.exchange import Reply
 from pcs_backend.http.protocol import to_response
+from pcs_backend.http.submits import Submits
 from pcs_backend.http.whole import Whole
-from pcs_backend.problems import Problem, rate_limited_reply, unavailable_reply
-from pcs_backend.trace_context import (
-    REQUEST_ID_HEADER,
-    TRACEPARENT_HEADER,
-    RequestIds,
-    read_traceparent,
-    trace_id_of,
-)
-from pcs_backend.trust.token_bucket import TokenBucket
-from pcs_core.message_signature import HEADER_CHARACTERS_MAX, HEADERS
-from pcs_core.ports import Sleep, WallClock
+from pcs_backend.problems import Problem, unavailable_reply
+from pcs_core.ports import Sleep
 
-SUBMIT_PATH = "/v1/pcs/submit"
 METRICS_PATH = "/metrics"
 OPENAPI_PATH = "/openapi.json"
 LIVE_PATH = "/health/live"
@@ -45,31 +32,6 @@ UNREAD_LINGER_S = 0.5
 is read meanwhile; then it closes."""
 
 _READ_METHODS = ("GET", "HEAD")
-_log = structlog.get_logger(__name__)
-
-
-class Submitter(Protocol):
-    """What takes requests in: the pipeline."""
-
-    async def submit(self, requests: Sequence[Request]) -> list[Reply]:
-        """Answer requests in order."""
-        ...
-
-
-class Effects(NamedTuple):
-    """What a request leaves behind beside its answer.
-
-    Attributes:
-        metrics: What `/metrics` shows.
-        tap: Shown what is refused before it reaches the submitter.
-        request_ids: Names every submit.
-    """
-
-    metrics: Metrics
-    tap: Tap
-    request_ids: RequestIds
-
-
 _Endpoint = Callable[[web.BaseRequest], Awaitable[Reply]]
 
 
@@ -79,46 +41,32 @@ class Routes:
     def __init__(
         self,
         *,
-        submitter: Submitter,
+        submits: Submits,
         whole: Whole,
-        effects: Effects,
-        body_readers: Mapping[str, BodyReader],
-        token_bucket: TokenBucket,
+        metrics: Metrics,
         openapi: bytes,
         metrics_login: tuple[str, str] | None,
-        peer_of: Callable[[web.BaseRequest], str] | None,
-        now: WallClock,
         sleep: Sleep,
     ) -> None:
         """Wire the routes.
 
         Args:
-            submitter: Steps 3 to 11.
+            submits: Answers submits.
             whole: The service that this process is, or belongs to.
-            effects: What a request leaves behind.
-            body_readers: Step 1, by path: `SUBMIT_PATH` and `BATCH_PATH`.
-            token_bucket: Step 2.
+            metrics: Where refusals are counted.
             openapi: The service's description, JSON.
             metrics_login: User and password of `/metrics`, or `None`.
-            peer_of: Names the client of a request by its certificate; `None` where there are none.
-            now: Stamps requests.
             sleep: Waits before an unread connection closes.
         """
-        self._submitter = submitter
         self._health = whole.health
         self._whole = whole
-        self._metrics = effects.metrics
-        self._tap = effects.tap
-        self._request_ids = effects.request_ids
-        self._body_readers = body_readers
-        self._token_bucket = token_bucket
+        self._metrics = metrics
+        self._submit_paths = submits.paths
         self._openapi = Reply(200, openapi)
         self._metrics_login = None if metrics_login is None else _login_digest(*metrics_login)
-        self._peer_of = peer_of
-        self._now = now
         self._sleep = sleep
         self._routes: Mapping[str, tuple[tuple[str, ...], _Endpoint]] = {
-            **dict.fromkeys(body_readers, (("POST",), self._submit)),
+            **dict.fromkeys(submits.paths, (("POST",), submits.handle)),
             METRICS_PATH: (_READ_METHODS, self._show_metrics),
             OPENAPI_PATH: (_READ_METHODS, self._show_openapi),
             **dict.fromkeys(HEALTH_PATHS, (_READ_METHODS, self._show_health)),
@@ -134,10 +82,10 @@ class Routes:
             reply = Problem.METHOD_NOT_ALLOWED.reply(
                 f"method: found another one; allowed: {allowed}", headers={"Allow": allowed}
             )
+            if request.path in self._submit_paths:
+                self._metrics.count_refused(reply.problem)
         else:
             reply = await endpoint(request)
-        if reply.problem and request.path in self._body_readers:
-            self._metrics.refused.labels(reply.problem).inc()
         return await self._respond(request, reply)
 
     async def _respond(self, request: web.BaseRequest, reply: Reply) -> web.StreamResponse:
@@ -149,56 +97,6 @@ class Routes:
             await response.write_eof()
             await self._sleep(UNREAD_LINGER_S)
         return response
-
-    async def _submit(self, request: web.BaseRequest) -> Reply:
-        request_id = self._request_ids.next_id()
-        reply = await self._admit(request, request_id)
-        return reply._replace(headers={**reply.headers, REQUEST_ID_HEADER: request_id})
-
-    async def _admit(self, request: web.BaseRequest, request_id: str) -> Reply:
-        body = await self._body_readers[request.path].read(request)  # 1
-        if isinstance(body, Reply):
-            return self._turn_away(body, request_id)
-        self._metrics.ingest.inc()
-        # How many records a batch has is not known yet: what it owes is taken when that is.
-        if wait_s := self._token_bucket.take(1 if request.path == SUBMIT_PATH else 0):  # 2
-            return self._turn_away(rate_limited_reply(wait_s), request_id)
-        if (reason := self._health.not_ready()) is not None:
-            return self._turn_away(unavailable_reply(reason), request_id)
-        try:
-            peer = "" if self._peer_of is None else self._peer_of(request)
-        except UnavailableError as error:
-            return self._turn_away(unavailable_reply(str(error)), request_id)
-        envelope = Envelope(
-            received_at_ms=int(self._now() * 1_000),
-            path=request.path,
-            content_type=request.content_type,
-            content_encoding=request.headers.get("Content-Encoding", "").strip().lower(),
-            peer=peer,
-            headers=_signature_headers(request),
-            request_id=request_id,
-            traceparent=read_traceparent(request.headers.getall(TRACEPARENT_HEADER, ())),
-        )
-        # aiohttp does not cancel this when the client goes away: what was sent is judged to its end.
-        replies = await self._submitter.submit([Request(envelope, body)])
-        _log.debug(
-            "submit",
-            status=replies[0].status,
-            problem=replies[0].problem,
-            size_bytes=len(body),
-            request_id=request_id,
-            trace_id=trace_id_of(envelope.traceparent),
-        )
-        return replies[0]
-
-    def _turn_away(self, reply: Reply, request_id: str) -> Reply:
-        """Return a reply that comes before the submitter, and show it."""
-        if self._tap.listeners:
-            at_ms = int(self._now() * 1_000)
-            self._tap.show(
-                Sighting(at_ms=at_ms, status=reply.status, request_id=request_id, problem=reply.problem)
-            )
-        return reply
 
     async def _show_metrics(self, request: web.BaseRequest) -> Reply:
         if self._metrics_login is not None and not _login_matches(
@@ -240,21 +138,6 @@ async def metrics_reply(whole: Whole) -> Reply:
     except UnavailableError as error:
         return unavailable_reply(str(error))
     return Reply(200, exposition, "text/plain; version=0.0.4; charset=utf-8")
-
-
-def _signature_headers(request: web.BaseRequest) -> dict[str, str]:
-    """Return what a signature of the request covers and says; nothing if there is none.
-
-    A header that came twice, or is not ASCII, is none that was signed: what stands for it verifies nothing.
-    """
-    given = request.headers
-    if "Signature" not in given and "Signature-Input" not in given:
-        return {}
-    values = {name: ", ".join(given.getall(name, ())) for name in (*HEADERS, "host")}
-    return {
-        name: value[: HEADER_CHARACTERS_MAX + 1].encode("ascii", "replace").decode("ascii")
-        for name, value in values.items()
-    }
 
 
 def _login_digest(user: str, password: str) -> bytes:

@@ -49,6 +49,11 @@ class Account:
         self.day = day
         self.spent = spent
 
+    @property
+    def left(self) -> int:
+        """Whole records that may come at once, as of the last draw."""
+        return max(0, int(self.tokens))
+
     def draw(self, rate: float, now_s: float, records: int) -> int:
         """Take tokens for records if they are there, all or none.
 

@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Mapping
 
 from pcs_backend.trust.accounts import Account, Accounts, OwnAccounts
+from pcs_backend.trust.quota import Quota, rate_quota
 from pcs_core.keyring_file import TenantLimits
 from pcs_core.ports import MonotonicClock, WallClock
 
@@ -67,3 +68,13 @@ class TenantLimiter:
         if limits.daily:
             account.spent += 1
         return 0
+
+    def quota(self, tenant: str) -> Quota:
+        """Return the limit that refused a record of this tenant just now."""
+        limits = self._limits().get(tenant, _NO_LIMITS)
+        today = int(self._now() // _DAY_S)
+        spent = self._accounts.change(tenant, lambda account: account.spent if account.day == today else 0)
+        if limits.daily and spent >= limits.daily:
+            return Quota("tenant-day", limits.daily, _DAY_S)
+        left = self._accounts.change(tenant, lambda account: account.left)
+        return rate_quota("tenant", limits.rate, left)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pcs_backend.trust.accounts import Accounts, OwnAccounts
+from pcs_backend.trust.quota import Quota, rate_quota
 from pcs_core.ports import MonotonicClock
 
 _ALL_SENDERS = "*"
@@ -23,6 +24,12 @@ class TokenBucket:
         self._rate = rate
         self._monotonic = monotonic
         self._accounts = OwnAccounts() if accounts is None else accounts
+
+    @property
+    def quota(self) -> Quota:
+        """The limit, and what is left of it."""
+        left = self._accounts.change(_ALL_SENDERS, lambda account: account.left)
+        return rate_quota("records", self._rate, left)
 
     def take(self, records: int) -> int:
         """Take as many tokens, all or none. More than a burst passes when the bucket is full, and the rest is owed.

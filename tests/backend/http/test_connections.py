@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 
 import pytest
 from aiohttp import web
@@ -15,45 +14,11 @@ from pcs_backend.http import protocol, refusal
 from pcs_backend.http.body import BodyReader
 from pcs_backend.http.intake import CONNECTION_BYTES_MAX, Intake
 from pcs_backend.http.protocol import ProblemServer, to_response
+from raw_http import WAIT_S, Connection, connect, post
 
-WAIT_S = 10.0
 SHARED_BYTES_MAX = 300_000
 BODY_BYTES_MAX = 262_144
 HUGE_BYTES = 64 * 1024 * 1024
-
-
-class Connection:
-    """One raw connection."""
-
-    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._reader = reader
-        self.writer = writer
-
-    async def send(self, data: bytes) -> None:
-        self.writer.write(data)
-        await self.writer.drain()
-
-    async def answer(self) -> tuple[int, dict[str, str], bytes]:
-        """Read one answer."""
-        async with asyncio.timeout(WAIT_S):
-            head = (await self._reader.readuntil(b"\r\n\r\n")).decode()
-            status, *lines = head.strip().split("\r\n")
-            headers = dict(line.split(": ", 1) for line in lines)
-            body = await self._reader.readexactly(int(headers["Content-Length"]))
-        return int(status.split()[1]), headers, body
-
-    async def rest(self) -> bytes:
-        """Read until the server closes; `b""` also where it resets."""
-        try:
-            async with asyncio.timeout(WAIT_S):
-                return await self._reader.read()
-        except ConnectionResetError:
-            return b""
-
-    async def close(self) -> None:
-        self.writer.close()
-        with suppress(ConnectionError):
-            await self.writer.wait_closed()
 
 
 class Running:
@@ -70,12 +35,7 @@ class Running:
         self._open: list[Connection] = []
 
     async def connect(self, receive_buffer_bytes: int | None = None) -> Connection:
-        raw = socket.socket()
-        raw.setblocking(False)
-        if receive_buffer_bytes is not None:
-            raw.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, receive_buffer_bytes)
-        await asyncio.get_running_loop().sock_connect(raw, ("127.0.0.1", self.port))
-        connection = Connection(*await asyncio.open_connection(sock=raw))
+        connection = await connect(self.port, receive_buffer_bytes)
         self._open.append(connection)
         return connection
 
@@ -119,14 +79,6 @@ async def serving(
         await running.close()
         await runner.cleanup()
         assert (running.intake.connections, running.intake.shared_bytes) == (0, 0)
-
-
-def post(size_bytes: int, path: str = "/") -> bytes:
-    """Return the head of a request with a body of that size."""
-    return (
-        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
-        f"Content-Length: {size_bytes}\r\n\r\n"
-    ).encode()
 
 
 @pytest.fixture

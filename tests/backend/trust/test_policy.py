@@ -9,6 +9,7 @@ import pcs_records
 from pcs_backend.exchange import Envelope, Request
 from pcs_backend.trust.limits import TenantLimiter
 from pcs_backend.trust.policy import Author, Trust
+from pcs_backend.trust.quota import Quota
 from pcs_core.errors import BadSignatureError
 from pcs_core.keyring import KeyEntry, Keyring, entry_of_secret, message_hmac_key
 from pcs_core.keyring_file import TenantLimits
@@ -138,6 +139,7 @@ class TestLimits:
         clock = Clock()
         limiter = TenantLimiter(lambda: {"a": TenantLimits(rate=2.0)}, clock, clock)
         assert [limiter.take("a") for _ in range(4)] == [0, 0, 1, 1]
+        assert limiter.quota("a") == Quota("tenant", 2, 1, 0)
         assert limiter.take("b") == 0
         clock.now_s += 0.5
         assert limiter.take("a") == 0
@@ -147,6 +149,7 @@ class TestLimits:
         assert clock.now_s % 86_400 == 86_300
         limiter = TenantLimiter(lambda: {"a": TenantLimits(daily=2)}, clock, clock)
         assert [limiter.take("a") for _ in range(3)] == [0, 0, 100]
+        assert limiter.quota("a").headers(100)["RateLimit-Policy"] == '"tenant-day";q=2;w=86400'
         assert limiter.take("b") == 0
         clock.now_s += 100
         assert [limiter.take("a") for _ in range(3)] == [0, 0, 86_400]
@@ -155,6 +158,7 @@ class TestLimits:
         clock = Clock()
         limiter = TenantLimiter(lambda: {"a": TenantLimits(rate=1.0, daily=2)}, clock, clock)
         assert [limiter.take("a") for _ in range(3)] == [0, 1, 1]
+        assert limiter.quota("a").name == "tenant"
         clock.now_s += 1
         assert limiter.take("a") == 0
         clock.now_s += 1

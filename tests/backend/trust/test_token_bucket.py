@@ -56,6 +56,29 @@ def test_wait_is_whole_seconds_and_never_zero(rate: float, wait_s: int) -> None:
     assert bucket.take(1) == 0
 
 
+@pytest.mark.parametrize(
+    ("rate", "policy"),
+    [(5, "q=5;w=1"), (2.5, "q=2;w=1"), (0.4, "q=1;w=3"), (0.001, "q=1;w=1000"), (1_000_000, "q=1000000;w=1")],
+)
+def test_quota_is_the_burst_in_the_time_it_takes_to_come_back(rate: float, policy: str) -> None:
+    headers = TokenBucket(rate, Clock(), "n").quota.headers(7)
+    assert headers["RateLimit-Policy"] == f'"n";{policy}'
+    assert headers["Retry-After"] == "7"
+
+
+def test_quota_says_what_is_left_and_a_debt_is_nothing_left() -> None:
+    bucket = TokenBucket(5, Clock())
+    left = [bucket.quota.left]
+    for records in (1, 2, 1, 5):
+        bucket.take(records)
+        left.append(bucket.quota.left)
+    assert left == [5, 4, 2, 1, 1]
+    clock = Clock()
+    owing = TokenBucket(5, clock)
+    owing.take(50)
+    assert owing.quota.headers(owing.take(1))["RateLimit"] == '"records";r=0;t=10'
+
+
 @given(
     rate=st.floats(0.05, 500),
     gaps_s=st.lists(st.floats(0, 5), max_size=60),

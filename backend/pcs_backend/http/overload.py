@@ -1,0 +1,96 @@
+"""How many requests may be under way: as many as there are while the event loop rests now and then, few once it does not.
+
+A request that waits for the disk or for a store costs nothing while it waits, so a slow store may have hundreds of them.
+One that waits for the processor makes every other wait too. What tells the two apart is whether the loop's thread has
+anything to wait for. A burst keeps it busy for a moment, and is served; a queue that stands keeps it busy for longer, and
+then requests are refused until it rests again. `Overload` is pure: it is told the time, and how busy the thread was.
+"""
+
+from __future__ import annotations
+
+import time
+
+REQUESTS_MIN = 64
+"""Requests that are always taken, however busy the loop is."""
+
+TICK_INTERVAL_S = 0.01
+"""How often the loop is looked at while more than `REQUESTS_MIN` are under way."""
+
+BUSY_SHARE = 0.9
+"""From this share of the time on the loop counts as busy: some of it goes to the thread that writes the log."""
+
+BURST_S = 0.1
+"""How long it may be busy before anything is refused."""
+
+_SHRINK = 0.9
+_GROW = 1.05
+_SCHEDSTAT = "/proc/thread-self/schedstat"
+
+
+def thread_busy_s() -> float:
+    """Return how long this thread ran or wanted to run, in seconds.
+
+    Time in which others had the processor is in it: the requests wait for that as well. Where Linux does not tell, it is
+    the time in which the thread ran.
+    """
+    try:
+        with open(_SCHEDSTAT, "rb", buffering=0) as file:
+            ran_ns, waited_ns, _ = map(int, file.read().split())
+    except (OSError, ValueError):
+        return time.thread_time()
+    return (ran_ns + waited_ns) / 1e9
+
+
+class Overload:
+    """Counts requests under way, and adapts how many may be.
+
+    Attributes:
+        requests: Taken and not answered.
+        limit: Requests that may be under way now.
+    """
+
+    def __init__(self, requests_max: int) -> None:
+        """Set the bound that holds however idle the loop is.
+
+        Args:
+            requests_max: Requests under way at once, at least `REQUESTS_MIN`.
+        """
+        self._requests_max = requests_max
+        self.requests = 0
+        self.limit = requests_max
+        self._busy_since_s: float | None = None
+
+    @property
+    def is_full(self) -> bool:
+        """Whether a request that comes now is refused."""
+        return self.requests >= self.limit
+
+    @property
+    def needs_ticks(self) -> bool:
+        """Whether `tick` is to be called."""
+        return self.requests >= REQUESTS_MIN or self.limit < self._requests_max
+
+    def enter(self) -> None:
+        """Count a request that was taken."""
+        self.requests += 1
+
+    def leave(self) -> None:
+        """Count its answer."""
+        self.requests -= 1
+
+    def tick(self, now_s: float, busy_share: float) -> None:
+        """Adapt.
+
+        Args:
+            now_s: Time.
+            busy_share: Share of the time since the last call in which the loop's thread ran or wanted to.
+        """
+        if busy_share < BUSY_SHARE:
+            self._busy_since_s = None
+            self.limit = min(self._requests_max, int(self.limit * _GROW) + 1)
+            return
+        if self._busy_since_s is None:
+            self._busy_since_s = now_s
+        # One that refused lately has had its burst.
+        if self.limit < self._requests_max or now_s - self._busy_since_s >= BURST_S:
+            self.limit = max(REQUESTS_MIN, int(min(self.limit, self.requests) * _SHRINK))
