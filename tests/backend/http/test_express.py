@@ -21,6 +21,7 @@ from pcs_backend.http.intake import CONNECTION_BYTES_MAX, Intake
 from pcs_backend.http.overload import Overload
 from pcs_backend.http.routes import Routes
 from pcs_backend.http.submits import SUBMIT_PATH, Effects, Submits
+from pcs_backend.http.whole import Alone
 from pcs_backend.problems import Problem
 from pcs_backend.trace_context import RequestIds
 from pcs_backend.trust.token_bucket import TokenBucket
@@ -88,7 +89,7 @@ class Running:
         )
         self.routes = Routes(
             submits=submits,
-            health=Healthy(),
+            whole=Alone(self.metrics, Healthy()),
             metrics=self.metrics,
             openapi=b"{}",
             metrics_login=None,
