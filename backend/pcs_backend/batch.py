@@ -7,11 +7,12 @@ is wrong inside one harms no other; only a body that is not cut into records at 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 
 import msgspec
 
 from pcs_backend.errors import TooLargeError
-from pcs_backend.exchange import JSON_TYPE, NDJSON_TYPE, Reply, Request
+from pcs_backend.exchange import CONFLICT_HEADER, JSON_TYPE, NDJSON_TYPE, REPLAYED_HEADER, Reply, Request
 from pcs_core.errors import MalformedError
 
 BATCH_PATH = "/v1/pcs/batch"
@@ -21,6 +22,7 @@ BATCH_RECORDS_MAX = 1_000
 
 _ALLOWED = f"1 to {BATCH_RECORDS_MAX} records, a line or a member of one array each"
 _TOO_MANY = f"records: found more than is allowed; allowed: up to {BATCH_RECORDS_MAX} in one request"
+_CACHED_HEADS_MAX = 64
 _decode_array = msgspec.json.Decoder(list[msgspec.Raw]).decode
 
 
@@ -56,8 +58,9 @@ def join_replies(replies: Sequence[Reply], content_type: str) -> Reply:
         content_type: The form of the request, which the answer has too.
     """
     entries = [
-        b'{"status":%d,"replayed":%b,"conflict":%b,"body":%b}'
-        % (reply.status, _flag(reply, "Idempotent-Replayed"), _flag(reply, "PCS-Conflict"), reply.body)
+        _head(reply.status, REPLAYED_HEADER in reply.headers, CONFLICT_HEADER in reply.headers)
+        + reply.body
+        + b"}"
         for reply in replies
     ]
     if content_type == NDJSON_TYPE:
@@ -81,5 +84,11 @@ def _split_array(body: bytes) -> list[bytes]:
     raise MalformedError("$", f"{len(body)} bytes that are no JSON array", _ALLOWED)
 
 
-def _flag(reply: Reply, header: str) -> bytes:
-    return b"true" if header in reply.headers else b"false"
+@lru_cache(maxsize=_CACHED_HEADS_MAX)
+def _head(status: int, replayed: bool, conflict: bool) -> bytes:
+    """Return what stands before the body of an entry."""
+    return b'{"status":%d,"replayed":%b,"conflict":%b,"body":' % (
+        status,
+        b"true" if replayed else b"false",
+        b"true" if conflict else b"false",
+    )

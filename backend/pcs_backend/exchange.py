@@ -14,6 +14,9 @@ JSON_TYPE = "application/json"
 NDJSON_TYPE = "application/x-ndjson"
 PROBLEM_TYPE = "application/problem+json"
 
+REPLAYED_HEADER = "Idempotent-Replayed"
+CONFLICT_HEADER = "PCS-Conflict"
+
 
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """What is known of a request beside its body. Stored with it in the WAL, so that recovery judges the same thing.

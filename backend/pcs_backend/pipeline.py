@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import msgspec
@@ -41,7 +42,7 @@ from pcs_backend.effects.metrics import Metrics
 from pcs_backend.effects.tap import Tap, sighting
 from pcs_backend.errors import OutcomeUnreadableError, TooLargeError, UnavailableError, place_of
 from pcs_backend.examine import Entry, Examined, Examiner, Refused
-from pcs_backend.exchange import Received, Reply, Request
+from pcs_backend.exchange import CONFLICT_HEADER, JSON_TYPE, REPLAYED_HEADER, Received, Reply, Request
 from pcs_backend.gathering import Gathering
 from pcs_backend.inbox.frames import Refusal
 from pcs_backend.inbox.inbox import Inbox
@@ -59,6 +60,14 @@ JUDGED_TOGETHER_MAX = 1_024
 """Records that are judged in one go, unless one request has more."""
 
 _NEIGHBOUR = "a record of the same batch cannot be judged now, so nothing in the batch is refused yet"
+
+_MARKS: Mapping[tuple[bool, bool], Mapping[str, str]] = {
+    (True, False): MappingProxyType({}),
+    (True, True): MappingProxyType({CONFLICT_HEADER: "true"}),
+    (False, False): MappingProxyType({REPLAYED_HEADER: "true"}),
+    (False, True): MappingProxyType({REPLAYED_HEADER: "true", CONFLICT_HEADER: "true"}),
+}
+"""Headers of an outcome, by whether it is a first one and whether it conflicts."""
 
 _log = structlog.get_logger(__name__)
 
@@ -79,12 +88,8 @@ class _Answered(msgspec.Struct, frozen=True, gc=False):
 
     @property
     def reply(self) -> Reply:
-        headers = {}
-        if not self.placed.first:
-            headers["Idempotent-Replayed"] = "true"
-        if self.conflicts:
-            headers["PCS-Conflict"] = "true"
-        return Reply(self.placed.winner.status, self.placed.winner.body, headers=headers)
+        outcome = self.placed.winner
+        return Reply(outcome.status, outcome.body, JSON_TYPE, _MARKS[self.placed.first, self.conflicts])
 
 
 class _Undecided(msgspec.Struct, frozen=True):
@@ -208,22 +213,25 @@ class Pipeline:
             received: The requests.
             submitted: Whether a client waits for them: limits apply, and replays are counted.
         """
-        whole: list[Refused] = []
-        parts: list[list[Entry]] = []
+        by_request: dict[int, list[_Result]] = {}
+        parts: list[list[list[Entry]]] = []
+        room = 0
         for each in received:
             taken_apart = await self._take_apart(each, submitted=submitted)
             if isinstance(taken_apart, Refused):
-                whole.append(taken_apart)
-            elif parts and len(parts[-1]) + len(taken_apart) <= JUDGED_TOGETHER_MAX:
-                parts[-1] += taken_apart
-            else:
-                parts.append(taken_apart)
-        results: list[_Result] = list(whole)
+                by_request[each.sequence] = [taken_apart]
+                continue
+            if len(taken_apart) > room:
+                parts.append([])
+                room = JUDGED_TOGETHER_MAX
+            parts[-1].append(taken_apart)
+            room -= len(taken_apart)
         for part in parts:
-            results += await self._decide(part, submitted=submitted)
-        by_request: dict[int, list[_Result]] = {each.sequence: [] for each in received}
-        for result in results:
-            by_request[result.entry.received.sequence].append(result)
+            results = await self._decide(list(itertools.chain(*part)), submitted=submitted)
+            first = 0
+            for entries in part:
+                by_request[entries[0].received.sequence] = list(results[first : first + len(entries)])
+                first += len(entries)
         await self._close(by_request)
         answers = [self._compose(each, by_request[each.sequence], submitted=submitted) for each in received]
         if self._tap.listeners:
@@ -438,7 +446,7 @@ class Pipeline:
 
 def is_replay(reply: Reply) -> bool:
     """Whether a reply repeats a first outcome."""
-    return "Idempotent-Replayed" in reply.headers
+    return REPLAYED_HEADER in reply.headers
 
 
 class _OutcomeBody(msgspec.Struct, frozen=True):

@@ -5,7 +5,7 @@ without this module, to the last instruction. A span names request, status, `pcs
 
     POST /v1/pcs/submit     the server's span, child of the sender's `traceparent`
         inbox append        the sync of step 3
-        store get           step 7
+
         store put_first     step 9
 
 The exporter has a thread and a bounded queue of its own, and drops what has no room. The SDK reads its other variables itself.
@@ -40,7 +40,7 @@ from opentelemetry.util.types import AnyValue
 
 from pcs_backend import __version__
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Escalation, Key, Outcome, Placed
-from pcs_backend.exchange import Received, Reply, Request
+from pcs_backend.exchange import REPLAYED_HEADER, Received, Reply, Request
 from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.trace_context import parent_of
 from pcs_core.ports import Offload
@@ -218,6 +218,6 @@ def _describe(span: Span, reply: Reply) -> None:
         return
     outcome = orjson.loads(reply.body)
     span.set_attribute("pcs.pcs_id", outcome["pcs_id"])
-    span.set_attribute("pcs.replayed", "Idempotent-Replayed" in reply.headers)
+    span.set_attribute("pcs.replayed", REPLAYED_HEADER in reply.headers)
     if outcome["reasons"]:
         span.set_attribute("pcs.reasons", outcome["reasons"])

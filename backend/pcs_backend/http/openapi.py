@@ -8,7 +8,7 @@ import orjson
 
 from pcs_backend import __version__
 from pcs_backend.batch import BATCH_RECORDS_MAX
-from pcs_backend.exchange import JSON_TYPE, NDJSON_TYPE, PROBLEM_TYPE
+from pcs_backend.exchange import CONFLICT_HEADER, JSON_TYPE, NDJSON_TYPE, PROBLEM_TYPE, REPLAYED_HEADER
 from pcs_backend.problems import Problem
 from pcs_backend.trace_context import REQUEST_ID_HEADER
 from pcs_core import record as contract
@@ -35,8 +35,8 @@ _QUOTA = {
     },
 }
 _REPLAY_HEADERS = {
-    "Idempotent-Replayed": {"description": "The first outcome, again", "schema": {"const": "true"}},
-    "PCS-Conflict": {
+    REPLAYED_HEADER: {"description": "The first outcome, again", "schema": {"const": "true"}},
+    CONFLICT_HEADER: {
         "description": "The first record of this id had other contents",
         "schema": {"const": "true"},
     },
