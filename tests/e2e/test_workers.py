@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import json
+import os
 import signal
 import socket
 import ssl
@@ -24,7 +25,7 @@ import certificates
 import psutil
 import pytest
 
-from processes import HMAC_KEY, WAIT_TIMEOUT_S, Answer, Backend, Client, run
+from processes import HMAC_KEY, WAIT_TIMEOUT_S, Answer, Backend, Client, clean_environment, command, run
 from replicas import records
 from servers import PostgresServer, RedisServer
 
@@ -272,6 +273,30 @@ async def test_a_renewed_certificate_is_taken_by_every_worker(tmp_path: Path, re
         assert len(new) == 1
         assert backend.output.count(b"the certificate was renewed") == 2
         assert backend.stop() == 0
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_to_the_whole_group_while_workers_start_is_a_stop_in_good_order(
+    tmp_path: Path, redis_address: str, number: signal.Signals
+) -> None:
+    store = {"DEDUP_BACKEND": "redis", "REDIS_ADDR": redis_address}
+    served = subprocess.Popen(
+        [command("pcs-backend"), "serve", "--workers", "3"],
+        env=clean_environment(DATA_DIR=str(tmp_path / "data"), PORT="0", **HMAC, **store),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+    )
+    try:
+        deadline_s = time.monotonic() + WAIT_TIMEOUT_S
+        while len(psutil.Process(served.pid).children()) < 3:
+            assert time.monotonic() < deadline_s
+        os.killpg(served.pid, number)
+        _, said = served.communicate(timeout=WAIT_TIMEOUT_S)
+    finally:
+        if served.poll() is None:
+            os.killpg(served.pid, signal.SIGKILL)
+    assert (served.returncode, b"Traceback" in said) == (0, False), said.decode()
+    assert b"listening on" not in said
 
 
 async def test_keys_are_read_anew_by_every_worker(tmp_path: Path, redis_address: str) -> None:

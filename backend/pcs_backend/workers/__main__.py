@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import socket
 import sys
 
@@ -15,7 +16,7 @@ from pcs_backend.cli.root import exit_code_of
 from pcs_backend.cli.serve import prepare_loop
 from pcs_backend.config import Config, load_config
 from pcs_backend.effects.logs import configure_logs
-from pcs_backend.workers.seat import LISTENING, READY, RELOAD, Seat, hear, say
+from pcs_backend.workers.seat import LISTENING, READY, RELOAD, SIGNALS, Seat, hear, say
 
 
 def main(arguments: list[str]) -> int:
@@ -42,6 +43,7 @@ def main(arguments: list[str]) -> int:
 async def _serve(config: Config, seat: Seat) -> None:
     stop = asyncio.Event()
     prepare_loop(stop, config)
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
     loop = asyncio.get_running_loop()
     with socket.socket(fileno=seat.control) as control:
         control.setblocking(False)

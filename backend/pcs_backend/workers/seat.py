@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import socket
 from typing import Annotated
 
@@ -14,6 +15,9 @@ LISTENING, READY = b"l", b"r"
 
 RELOAD, STOP = b"h", b"s"
 """What the supervisor says. The end of the connection says the same as STOP, to either side."""
+
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Signals that a worker holds back until it can take them."""
 
 MESSAGES_BYTES_MAX = 64
 """Messages read at once, one byte each."""

@@ -28,7 +28,7 @@ from pcs_backend.engine import lock_folder
 from pcs_backend.errors import BackendError, ConfigError
 from pcs_backend.http.admin import ADMIN_BACKLOG_MAX, SOCKET_NAME, bound_unix
 from pcs_backend.trust.accounts import new_shared_accounts
-from pcs_backend.workers.seat import LISTENING, READY, RELOAD, STOP, Seat, hear, say
+from pcs_backend.workers.seat import LISTENING, READY, RELOAD, SIGNALS, STOP, Seat, hear, say
 from pcs_backend.workers.sockets import SharedPort
 from pcs_core.wal import Files
 
@@ -126,17 +126,22 @@ class Supervisor:
                 accounts=shared.accounts,
                 control=others.fileno(),
             )
+            # It begins with its signals held back, and takes them when it can: Ctrl-C reaches the whole terminal at once.
+            signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
             # A clean process, and not a fork of this one; `-P`, so that nothing is imported from where it is started.
-            process = await asyncio.create_subprocess_exec(
-                sys.executable,
-                "-P",
-                "-m",
-                "pcs_backend.workers",
-                msgspec.json.encode(seat).decode(),
-                stdin=asyncio.subprocess.DEVNULL,
-                env=os.environ | {"WORKERS": str(self._settings.workers)},
-                pass_fds=(*seat.handles, shared.lock),
-            )
+            try:
+                process = await asyncio.create_subprocess_exec(
+                    sys.executable,
+                    "-P",
+                    "-m",
+                    "pcs_backend.workers",
+                    msgspec.json.encode(seat).decode(),
+                    stdin=asyncio.subprocess.DEVNULL,
+                    env=os.environ | {"WORKERS": str(self._settings.workers)},
+                    pass_fds=(*seat.handles, shared.lock),
+                )
+            finally:
+                signal.pthread_sigmask(signal.SIG_UNBLOCK, SIGNALS)
         self._workers.append(_Worker(process, own))
 
     async def _watch(self, announce: Callable[[], None]) -> None:
