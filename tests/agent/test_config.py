@@ -39,6 +39,8 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
             "OUTBOX_DIR": "/x",
             "OUTBOX_RETENTION_DAYS": "0.5",
             "DELIVERY_DEADLINE_S": "60",
+            "BATCH_RECORDS": "1",
+            "BATCH_GZIP": "true",
             "PCS_PARAMS_FILE": str(params),
             "LOG_LEVEL": "DEBUG",
         }
@@ -46,6 +48,7 @@ def test_every_variable_is_read(tmp_path: Path) -> None:
     assert config.endpoint == "https://user:secret@[::1]:8443/v1/pcs/submit?x=secret"
     assert config.endpoint_label == "https://[::1]:8443"
     assert (config.outbox_dir, config.retention_days, config.deadline_s) == ("/x", 0.5, 60.0)
+    assert (config.batch_records, config.batch_gzip) == (1, True)
     assert (config.log_level, config.params.version, config.params.base) == ("debug", "9", 0.5)
     assert config.signer is not None
     assert config.signer.key_id.startswith("ed25519-")

@@ -118,17 +118,26 @@ async def test_batch_records_says_how_many_go_together(tmp_path: Path, records: 
             assert await client.counters() == (WINDOWS, 0, WINDOWS, 0)
 
 
-async def test_compressed_batches_arrive_whole(tmp_path: Path) -> None:
-    with Backend(tmp_path / "data", **HMAC) as backend:
+async def test_compressed_batches_arrive_whole_and_signed(tmp_path: Path) -> None:
+    demands = {"REQUIRE_MESSAGE_SIGNATURE": "true"}
+    with (
+        Backend(tmp_path / "data", **HMAC, **demands) as backend,
+        FaultyProxy("127.0.0.1", int(backend.url.rpartition(":")[2])) as proxy,
+    ):
         variables = leave_waiting(tmp_path, backend.url)
-        code, outcomes = flush(variables | {"BATCH_GZIP": "true"})
+        proxy.set(matching=BATCH_LINE)
+        endpoint = f"http://127.0.0.1:{proxy.port}{SUBMIT}"
+        code, outcomes = flush(variables | {"ENDPOINT": endpoint, "BATCH_GZIP": "true"})
         assert (code, len(outcomes)) == (0, WINDOWS)
+        assert proxy.counts.matched_to_server == 1  # no second try without
+        assert proxy.counts.to_server < WINDOWS * 400
         async with Client(backend) as client:
-            assert (await client.counters())[1:] == (0, WINDOWS, 0)
+            assert await client.counters() == (WINDOWS, 0, WINDOWS, 0)
 
 
-async def test_a_backend_without_batches_gets_single_submits(tmp_path: Path) -> None:
-    """As of 0.1.0: a real server that knows the submit path alone."""
+@pytest.mark.parametrize(("path", "batches"), [(SUBMIT, 1), ("/intake", 0)])
+async def test_a_backend_without_batches_gets_single_submits(tmp_path: Path, path: str, batches: int) -> None:
+    """As of 0.1.0: a real server that knows its submit path alone. Of another path nothing says where batches would go."""
     seen: list[str] = []
     epochs: list[int] = []
 
@@ -144,19 +153,18 @@ async def test_a_backend_without_batches_gets_single_submits(tmp_path: Path) -> 
         return web.json_response(receipt)
 
     app = web.Application(middlewares=[web.middleware(note)])
-    app.router.add_post(SUBMIT, submit)
+    app.router.add_post(path, submit)
     with Backend(tmp_path / "data", **HMAC) as elsewhere:
         variables = leave_waiting(tmp_path, elsewhere.url)
     async with (
         TestServer(app) as server,
-        flushing(variables | {"ENDPOINT": str(server.make_url(SUBMIT))}) as process,
+        flushing(variables | {"ENDPOINT": str(server.make_url(path))}) as process,
     ):
         code, outcomes = await ended(process)
     assert code == 0
     assert [each["verdict"] for each in outcomes] == ["accepted"] * WINDOWS
     assert sorted(epochs) == list(range(WINDOWS))
-    assert seen.count("/v1/pcs/batch") == 1
-    assert seen[0] == "/v1/pcs/batch"
+    assert seen == [*["/v1/pcs/batch"] * batches, *[path] * WINDOWS]
 
 
 async def test_one_bad_record_in_a_batch_harms_no_other(tmp_path: Path) -> None:

@@ -72,6 +72,11 @@ def test_a_wrong_column(agent: Any, events_csv: str) -> None:
         ({"OUTBOX_RETENTION_DAYS": "-1"}, ["OUTBOX_RETENTION_DAYS"]),
         ({"OUTBOX_RETENTION_DAYS": "nan"}, ["OUTBOX_RETENTION_DAYS"]),
         ({"DELIVERY_DEADLINE_S": "soon"}, ["DELIVERY_DEADLINE_S"]),
+        *[
+            ({"BATCH_RECORDS": text}, ["BATCH_RECORDS", "an integer from 1 to 1000"])
+            for text in ("0", "1001", "-1", "1.0", "1e2", " 5", "²", "9" * 5_000)
+        ],
+        ({"BATCH_GZIP": "yes"}, ["BATCH_GZIP", "true or false"]),
         ({"LOG_LEVEL": "loud"}, ["LOG_LEVEL", "warning"]),
         ({"PCS_PARAMS_FILE": "/nope.toml"}, ["PCS_PARAMS_FILE", "No such file"]),
     ],
