@@ -32,7 +32,7 @@ from pcs_backend.http.express import ExpressServer
 from pcs_backend.http.intake import Intake
 from pcs_backend.http.listener import Listener
 from pcs_backend.http.openapi import build_openapi
-from pcs_backend.http.overload import Overload, thread_busy_s
+from pcs_backend.http.overload import REQUESTS_MIN, Overload, thread_busy_s
 from pcs_backend.http.peers import Peers
 from pcs_backend.http.protocol import ProblemServer
 from pcs_backend.http.routes import Routes
@@ -105,7 +105,7 @@ class Service:
                 min(settings.max_batch_bytes, settings.bodies_max_bytes),  # the largest body must find room
             ),
         )
-        self._overload = Overload(settings.requests_max)
+        self._overload = Overload(max(REQUESTS_MIN, settings.requests_max // workers))
         self._arrivals = Arrivals(self._engine.pipeline)
         if self._spans is not None:  # a span is one request's, so each is submitted by itself
             self._arrivals = Arrivals(self._spans.submitter(self._engine.pipeline), requests_max=1)

@@ -5,8 +5,7 @@ without this module, to the last instruction. A span names request, status, `pcs
 
     POST /v1/pcs/submit     the server's span, child of the sender's `traceparent`
         inbox append        the sync of step 3
-
-        store put_first     step 9
+        store put_first     steps 7 and 9
 
 The exporter has a thread and a bounded queue of its own, and drops what has no room. The SDK reads its other variables itself.
 """
