@@ -103,8 +103,7 @@ class _Undecided(msgspec.Struct, frozen=True):
         return unavailable_reply(self.detail)
 
 
-_Decided = Refused | _Answered
-_Result = _Decided | _Undecided
+_Result = Refused | _Answered | _Undecided
 
 
 class Answer(NamedTuple):
@@ -294,29 +293,39 @@ class Pipeline:
         # One by one: so the one that did it does not keep the others from their outcome.
         return [result for each in entries for result in await self._decide([each], submitted=submitted)]
 
-    async def _judge(self, entries: Sequence[Entry], *, submitted: bool) -> list[_Decided]:
+    async def _judge(self, entries: Sequence[Entry], *, submitted: bool) -> list[_Result]:
         stages = self._examiner.examine(entries, limited=submitted)  # 4, 5, 6
         examined = [each for each in stages if isinstance(each, Examined)]
         answered = iter(await self._place(examined) if examined else [])  # 7, 8, 9
-        decided = [each if isinstance(each, Refused) else next(answered) for each in stages]
-        await self._note_conflicts([each for each in decided if isinstance(each, _Answered)])
-        return decided
+        results = [each if isinstance(each, Refused) else next(answered) for each in stages]
+        await self._note_conflicts([each for each in results if isinstance(each, _Answered)])
+        return results
 
-    async def _place(self, examined: Sequence[Examined]) -> list[_Answered]:
+    async def _place(self, examined: Sequence[Examined]) -> list[_Answered | _Undecided]:
         """Steps 7 to 10 in one round trip: each wants to be first, and the known get their first outcome.
 
         A record that is known is verified in vain, which costs less than asking for it before; its verdict counts for
-        nothing.
+        nothing. Where a first outcome cannot be read, the others have theirs all the same.
         """
         judged = verify_many([each.record for each in examined], self._params)  # 8
-        with self._metrics.time_store(self._monotonic):
-            placed = await self._store.put_first(self._candidates(examined, judged))  # 7, 9
+        placed: Sequence[Placed | None]
+        unreadable = ""
+        try:
+            with self._metrics.time_store(self._monotonic):
+                placed = await self._store.put_first(self._candidates(examined, judged))  # 7, 9
+        except OutcomeUnreadableError as error:
+            if len(error.placed) != len(examined):
+                raise
+            placed, unreadable = error.placed, str(error)
         self._metrics.count_firsts(  # 10
             (each.author.tenant, one.winner.status, verdict.reasons)
             for each, one, verdict in zip(examined, placed, judged, strict=True)
-            if one.first
+            if one is not None and one.first
         )
-        return [_Answered(each, one) for each, one in zip(examined, placed, strict=True)]
+        return [
+            _Undecided(each.entry, unreadable) if one is None else _Answered(each, one)
+            for each, one in zip(examined, placed, strict=True)
+        ]
 
     def _candidates(self, examined: Sequence[Examined], judged: Sequence[Verdict]) -> list[Candidate]:
         now_ms = int(self._now() * 1_000)

@@ -253,3 +253,33 @@ class TestStoreDown:
             rig.store.put_first = put_first
             assert await rig.settler().settle_batch() == {"accepted": 1, "refused": 1, "replayed": 1}
             assert rig.inbox.open_requests == 0
+
+    async def test_outcome_that_cannot_be_read_leaves_its_neighbours_theirs_of_the_same_call(
+        self, tmp_path: Path
+    ) -> None:
+        """Asked for again one by one, they would be found stored: replays, and nobody's first outcomes."""
+        unreadable = orjson.loads(RECORDS["good"])["pcs_id"]
+        calls = []
+        async with running_rig(tmp_path) as rig:
+            put_first = rig.store.put_first
+
+            async def put_all_but_unreadable(candidates: list[Candidate]) -> list[Placed]:
+                calls.append(len(candidates))
+                is_readable = [each.outcome.pcs_id != unreadable for each in candidates]
+                stored = iter(
+                    await put_first([each for each, ok in zip(candidates, is_readable, strict=True) if ok])
+                )
+                raise OutcomeUnreadableError(
+                    "cannot read", [next(stored) if ok else None for ok in is_readable]
+                )
+
+            rig.store.put_first = put_all_but_unreadable
+            (reply,) = await rig.pipeline.submit([batch(RECORDS["good"], RECORDS["other good"])])
+            assert [(each["status"], each["replayed"]) for each in entries(reply)] == [
+                (503, False),
+                (200, False),
+            ]
+            assert rig.metrics.registry.get_sample_value("flk_accepted_total") == 1
+            assert calls == [2]
+            rig.store.put_first = put_first
+            assert await rig.settler().settle_batch() == {"accepted": 1, "replayed": 1}

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 import asyncpg
 import pytest
 
+from pcs_backend.dedup.batching import CALLS_MAX
 from processes import Answer
 from replicas import Replica, record_id, records, replicas, signed
 from servers import PostgresServer, RedisServer
@@ -290,7 +291,7 @@ class TestHalfOpen:
         async with replicas(tmp_path, *store, **hmac_variables) as pair:
             answers = await pair.submit_all(records(100), at_once=60)
             for replica in pair.each:
-                assert replica.proxy.open_connections >= 8
+                assert replica.proxy.open_connections >= CALLS_MAX
                 replica.proxy.silence()
             await asyncio.gather(
                 *(check_unavailable(replica, [all_records[record_id(100)]]) for replica in pair.each)
