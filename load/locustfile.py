@@ -5,7 +5,7 @@
 
 What becomes of a record follows from its line, as in k6.js: every 20th has its signature spoilt, every 5th is sent again
 when it was answered. In the statistics `new`, `duplicate` and `bad-signature` stand apart; an answer that is not the one
-that is due is a failure. A user stops when the records are used up.
+that is due is a failure. The run ends when the records are used up, or with its time.
 """
 
 from __future__ import annotations
@@ -42,6 +42,17 @@ class Sender(FastHttpUser):
     """What both kinds of users do with one record."""
 
     abstract = True
+    running = 0
+
+    def on_start(self) -> None:
+        """Count."""
+        Sender.running += 1
+
+    def on_stop(self) -> None:
+        """End the run with the last user: each has finished what it was at."""
+        Sender.running -= 1
+        if not Sender.running:
+            gevent.spawn(self.environment.runner.quit)
 
     def send_next(self) -> None:
         """Send the next record, as its line says."""

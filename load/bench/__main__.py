@@ -14,7 +14,7 @@ from pathlib import Path
 import msgspec
 
 from bench.endurance import FULL_LENGTHS, MILLION, QUICK_LENGTHS, million, overload
-from bench.items import FULL, QUICK, QUICK_ITEMS, Item, plan
+from bench.items import FULL, QUICK, QUICK_ITEMS, Item, Sizes, plan
 from bench.musts import MILLION as MILLION_NAME
 from bench.musts import OVERLOAD, judge
 from bench.rig import Figures, Rig, Setup
@@ -22,7 +22,7 @@ from bench.table import show_items, show_musts
 
 _BUILD = Path(__file__).resolve().parents[2] / "build" / "bench"
 
-OVERLOAD_RECORDS = 300_000
+OVERLOAD_RECORDS = 600_000
 """Records of the pool that overload takes from; where it needs more, the later ones are replays."""
 
 
@@ -33,12 +33,12 @@ def main() -> None:
     items = [item for item in plan(sizes) if _is_wanted(arguments, item.name, long=False)]
     wants_overload = _is_wanted(arguments, OVERLOAD, long=True)
     wants_million = _is_wanted(arguments, MILLION_NAME, long=True)
-    pool_count = max(sizes.constant, sizes.single, *sizes.batch.values(), sizes.driver, sizes.checks)
+    counts = _pool_counts(sizes)
     if wants_overload and not arguments.quick:
-        pool_count = max(pool_count, OVERLOAD_RECORDS)
+        counts["hmac"] = max(counts["hmac"], OVERLOAD_RECORDS)
     if wants_million:
-        pool_count = max(pool_count, arguments.million)
-    with Rig(arguments.folder, _BUILD / "pools", pool_count) as rig:
+        counts["hmac"] = max(counts["hmac"], arguments.million)
+    with Rig(arguments.folder, _BUILD / "pools", counts) as rig:
         results = _measure(rig, items, 1 if arguments.quick else arguments.rounds)
         if wants_overload:
             lengths = QUICK_LENGTHS if arguments.quick else FULL_LENGTHS
@@ -47,6 +47,11 @@ def main() -> None:
         if wants_million:
             results[MILLION_NAME] = [million(rig, arguments.million)]
     _report(arguments, results)
+
+
+def _pool_counts(sizes: Sizes) -> dict[str, int]:
+    at_least = max(sizes.constant, sizes.single, sizes.driver, sizes.checks)
+    return {algorithm: max(at_least, count) for algorithm, count in sizes.batch.items()}
 
 
 def _measure(rig: Rig, items: list[Item], rounds: int) -> dict[str, list[Figures]]:

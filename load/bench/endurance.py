@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 import sys
 import threading
@@ -25,7 +26,8 @@ STEPS_MAX = 12
 FIRST_STEP = 0.5
 STEP = 0.1
 STEP_MIN = 0.05
-"""Steps of the search, as shares of the closed loop's rate: up from the first, or down by halves where that is too much."""
+"""Steps of the search, as shares of the closed loop's rate: up from the first; where that is too much, down by halves and
+up again."""
 
 SERVED_MIN = 0.95
 """Share of a step's rate that must be answered in time, or the step counts as refused: a service without a bound refuses
@@ -169,16 +171,15 @@ def _steady_rate(rig: Rig, setup: Setup, lengths: Lengths) -> float:
         )
         return not found.refused and found.rate >= SERVED_MIN * rate
 
-    share = FIRST_STEP
+    share, refused_share = FIRST_STEP, math.inf
     while not is_steady(closed * share):
-        share /= 2
+        share, refused_share = share / 2, share
         if share < STEP_MIN:
             raise RuntimeError(f"not even {STEP_MIN:g} of the closed loop's rate, {closed:,.0f}/s, is steady")
-    if share == FIRST_STEP:
-        for _ in range(STEPS_MAX):
-            if not is_steady(closed * (share + STEP)):
-                break
-            share += STEP
+    for _ in range(STEPS_MAX):
+        if share + STEP >= refused_share or not is_steady(closed * (share + STEP)):
+            break
+        share += STEP
     return closed * share
 
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Any, NamedTuple, Self
@@ -98,17 +98,17 @@ class Figures(msgspec.Struct, kw_only=True):
 class Rig:
     """Everything that lives longer than one run; a context manager."""
 
-    def __init__(self, folder: Path, pools: Path, pool_count: int) -> None:
+    def __init__(self, folder: Path, pools: Path, pool_counts: Mapping[str, int]) -> None:
         """Choose the places; nothing is made yet.
 
         Args:
             folder: Below it, on the disk that is measured, each run has a folder of its own.
             pools: Where pools are kept.
-            pool_count: Records a pool has at least.
+            pool_counts: Records the pool of an algorithm has at least.
         """
         self.folder = folder
         self._pools = pools
-        self._pool_count = pool_count
+        self._pool_counts = pool_counts
         self._stack = contextlib.ExitStack()
         self._redis: RedisServer | None = None
         self._postgres: PostgresServer | None = None
@@ -124,7 +124,7 @@ class Rig:
 
     def pool(self, algorithm: str) -> Pool:
         """Return the records, made when first asked for."""
-        return make_pool(self._pools, SigningAlgorithm(algorithm), self._pool_count)
+        return make_pool(self._pools, SigningAlgorithm(algorithm), self._pool_counts[algorithm])
 
     @property
     def redis(self) -> RedisServer:

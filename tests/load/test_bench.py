@@ -41,10 +41,10 @@ def test_a_quick_run_measures_floors_and_service_and_finds_every_record(tmp_path
     assert all(each["rate"] > 0 and not each["wrong"] for each in found.values())
     served = found["single hmac memory 1w"]
     assert served["latency_ms"] == sorted(served["latency_ms"])
-    assert served["cpu_us"] > found["F1 aiohttp, constant answer"]["cpu_us"]
+    assert served["cpu_us"] > found["F2 checks in a bare loop"]["cpu_us"]
     assert served["records_a_sync"] > 1
     assert found["batch 100 hmac memory 1w"]["records_a_sync"] >= 50  # a batch has a sync or two
-    assert found["open loop 100/s hmac memory"]["rate"] == pytest.approx(100, rel=0.1)
+    assert found["open loop 100/s hmac memory"]["rate"] == pytest.approx(100, rel=0.5)
     lines = done.stdout.decode().splitlines()
     assert any(line.startswith("0 ") and "all" in line and "yes" in line for line in lines)
     assert any(line.startswith("1 ") and "≥ 0.75" in line for line in lines)
