@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import random
 
 import msgspec
@@ -15,10 +16,13 @@ from simulation.machine import Machine, Process
 from simulation.model import Model
 from simulation.records import Sample, pool
 
-SUBMIT_PATH = "/v1/pcs/submit"
+SUBMIT_PATH, BATCH_PATH = "/v1/pcs/submit", "/v1/pcs/batch"
 TENANT = "default"
 SENDING_RATE = 0.4
 """Bursts a second of one client."""
+
+BATCHES_SHARE = 0.2
+"""Share of them that go as one request."""
 
 ALWAYS_POSSIBLE = frozenset({408, 429, 503})
 
@@ -47,9 +51,34 @@ class Client:
             await self._awake.wait()
             if samples and (not self.sent or self._dice.random() < 0.5):
                 self.sent.append(samples.pop())
-            sample = self.sent[-1 - int(self._dice.expovariate(0.4)) % len(self.sent)]
+            if self._dice.random() < BATCHES_SHARE:
+                await self.send_batch([self._draw_sent() for _ in range(self._dice.choice([1, 3, 9]))])
+                continue
+            sample = self._draw_sent()
             copies = self._dice.choice([1, 1, 1, 1, 2, 4])
             await asyncio.gather(*[self.send(sample) for _ in range(copies)])
+
+    def _draw_sent(self) -> Sample:
+        return self.sent[-1 - int(self._dice.expovariate(0.4)) % len(self.sent)]
+
+    async def send_batch(self, samples: list[Sample]) -> None:
+        """Send records once, in one request; some perhaps several times."""
+        self._attempts += 1
+        body = b"\n".join(each.attempt(self._attempts) for each in samples)
+        try:
+            response = await ask("backends", "POST", BATCH_PATH, body, "application/x-ndjson")
+        except NoAnswerError:
+            return
+        if response.status != 200:
+            if response.status not in ALWAYS_POSSIBLE:
+                self._model.violate("a wrong answer to a batch:", response.status)
+            return
+        entries = [json.loads(line) for line in response.body.splitlines()]
+        for sample, entry in zip(samples, entries, strict=True):
+            if entry["status"] not in sample.statuses | ALWAYS_POSSIBLE | {400, 401}:
+                self._model.violate("a wrong answer in a batch:", entry["status"], sample.pcs_id[:8])
+            elif entry["body"].get("pcs_id", sample.pcs_id) != sample.pcs_id:
+                self._model.violate("another record's answer in a batch:", sample.pcs_id[:8])
 
     async def send(self, sample: Sample) -> int:
         """Send a record once; returns the status, 0 if no answer came."""

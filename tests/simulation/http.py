@@ -20,14 +20,17 @@ class NoAnswerError(Exception):
     """None came."""
 
 
-async def ask(name: str, method: str, target: str, body: bytes = b"") -> Response:
+async def ask(
+    name: str, method: str, target: str, body: bytes = b"", content_type: str = "application/json"
+) -> Response:
     """Send one request and read the answer.
 
     Args:
         name: Address or service in the simulated network.
         method: HTTP method.
         target: Path and query.
-        body: JSON.
+        body: JSON, or what the content type says.
+        content_type: Of the body.
 
     Raises:
         NoAnswerError: None came, or not in time.
@@ -39,7 +42,7 @@ async def ask(name: str, method: str, target: str, body: bytes = b"") -> Respons
                 lambda: asyncio.StreamReaderProtocol(reader), name
             )
             try:
-                head = f"{method} {target} HTTP/1.1\r\nHost: simulated\r\nContent-Type: application/json\r\n"
+                head = f"{method} {target} HTTP/1.1\r\nHost: simulated\r\nContent-Type: {content_type}\r\n"
                 transport.write(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
                 return await _read(reader)
             finally:
