@@ -79,19 +79,21 @@ class Stores:
         assert self._server is not None
         return self._server
 
-    def new(self, **options: float) -> DedupStore:
+    def new(self, port: int | None = None, **options: float) -> DedupStore:
+        """Make a store that is not open yet; `port` is of what stands before the server."""
+        where = self._where if port is None else self._where.replace(f":{self.server.port}", f":{port}")
         match self.kind:
             case "redis":
-                return RedisStore(self._where, self.clock, **options)
+                return RedisStore(where, self.clock, **options)
             case "postgres":
-                return PostgresStore(self._where, self.clock, **options)
+                return PostgresStore(where, self.clock, **options)
             case "simulated":
                 return StoreClient(self._simulated, self.clock)
             case _:
                 return MemoryStore(now=self.clock, journal=ListJournal(), records_max=10_000)
 
-    async def opened(self, **options: float) -> DedupStore:
-        store = self.new(**options)
+    async def opened(self, port: int | None = None, **options: float) -> DedupStore:
+        store = self.new(port, **options)
         self._stack.push_async_callback(store.close)
         await store.open()
         return store
@@ -447,6 +449,20 @@ class TestStoresThatAreServers:
         placed = await put(patient, outcome(2))
         assert placed[0].winner == outcome(2)
         assert await store.get([outcome(1).key, outcome(2).key]) == [outcome(1), outcome(2)]
+
+    async def test_a_pool_of_dead_sockets_is_replaced_after_one_call_without_an_answer(self, stores: Stores):
+        """Every connection dies without a word while new ones work: one call pays for it, not one a connection."""
+        with FaultyProxy("127.0.0.1", stores.server.port) as proxy:
+            store = await stores.opened(port=proxy.port, call_timeout_s=0.5)
+            await asyncio.gather(*(store.get([outcome(1).key]) for _ in range(6)))
+            assert proxy.open_connections >= 6
+            proxy.silence()
+            with pytest.raises(StoreUnavailableError):
+                await store.get([outcome(1).key])
+            await store.ping()  # as the switch before it does, alone
+            batches = [put(store, outcome(number)) for number in range(6)]
+            assert await asyncio.gather(*batches) == [[Placed(outcome(number), True)] for number in range(6)]
+            await store.close()
 
     async def test_a_cancelled_call_leaves_the_store_usable(self, stores: Stores):
         store = await stores.opened(call_timeout_s=0.5)
