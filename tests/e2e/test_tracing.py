@@ -103,12 +103,12 @@ async def test_a_submit_is_a_span_of_its_senders_trace_with_its_stages_below(
                     body = record(1, r=1.5, budget=0.0)
                     answer = await client.submit(body, traceparent=f"00-{TRACE}-{SENDER}-01")
                     assert answer.status == 202
-                    spans = {span.name: span for span in await collector.wait_for(4)}
+                    spans = {span.name: span for span in await collector.wait_for(3)}
                     assert (
                         await client.submit(record(2), traceparent=f"00-{TRACE}-{SENDER}-00")
                     ).status == 200
                     assert (await client.submit(b"{")).status == 400
-                    later = (await collector.wait_for(6))[4:]
+                    later = (await collector.wait_for(5))[3:]
                 assert await asyncio.to_thread(backend.stop) == 0
             resource = collector.received[0].resource_spans[0].resource
     assert spans.keys() == {"POST /v1/pcs/submit", "inbox append", "store put_first"}
