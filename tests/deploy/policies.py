@@ -21,6 +21,9 @@ NOT_SECRET = {"TLS_KEY", "PCS_KEYS_FILE", "TOKEN_RATE"}  # paths and a number
 _LABEL = re.compile(r"\A([A-Za-z0-9]([A-Za-z0-9_.-]{0,61}[A-Za-z0-9])?)?\Z")
 
 
+SUBMIT_PATHS = ("/v1/pcs/submit", "/v1/pcs/batch")
+
+
 def pod_of(manifest: Manifest) -> tuple[dict[str, Any], dict[str, Any]] | None:
     """Return metadata and spec of the pod that a manifest makes."""
     if manifest["kind"] == "Pod":
@@ -223,14 +226,14 @@ def one_hand_sets_the_replicas(release: Sequence[Manifest]) -> Iterator[str]:
             yield f"{name_of(scaler)}: replicas beside an autoscaler"
 
 
-def outside_sees_the_submit_path_alone(release: Sequence[Manifest]) -> Iterator[str]:
+def outside_sees_the_submit_paths_alone(release: Sequence[Manifest]) -> Iterator[str]:
     services = {service["metadata"]["name"] for service in of_kind(release, "Service")}
     for ingress in of_kind(release, "Ingress"):
         if not ingress["spec"].get("tls"):
             yield f"{name_of(ingress)} without TLS"
         for path in (each for rule in ingress["spec"]["rules"] for each in rule["http"]["paths"]):
-            if (path["path"], path["pathType"]) != ("/v1/pcs/submit", "Exact"):
-                yield f"{name_of(ingress)} opens more than the submit path"
+            if path["path"] not in SUBMIT_PATHS or path["pathType"] != "Exact":
+                yield f"{name_of(ingress)} opens more than the submit paths"
             if path["backend"]["service"]["name"] not in services:
                 yield f"{name_of(ingress)}: no such service"
 
@@ -243,7 +246,7 @@ RELEASE_RULES = (
     selectors_find_the_backend,
     metrics_come_through_one_service,
     one_hand_sets_the_replicas,
-    outside_sees_the_submit_path_alone,
+    outside_sees_the_submit_paths_alone,
 )
 
 

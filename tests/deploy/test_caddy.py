@@ -254,7 +254,7 @@ async def test_a_certificate_of_another_authority_is_turned_away(running: Runnin
 async def test_only_the_service_is_served(running: Running) -> None:
     async with session(running, None) as opened:
         statuses = {}
-        for path in ("/openapi.json", "/health/ready", "/metrics", "/", "/v1/pcs/submit"):
+        for path in ("/openapi.json", "/health/ready", "/metrics", "/", "/v1/pcs/submit", "/v1/pcs/batch"):
             async with opened.get(path) as answer:
                 statuses[path] = answer.status
     assert statuses == {
@@ -263,6 +263,7 @@ async def test_only_the_service_is_served(running: Running) -> None:
         "/metrics": 404,
         "/": 404,
         "/v1/pcs/submit": 405,
+        "/v1/pcs/batch": 405,
     }
 
 

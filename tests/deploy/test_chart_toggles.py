@@ -138,7 +138,7 @@ def test_mutual_tls_at_the_ingress() -> None:
     nginx = only(of_kind(rendered("ingress, mutual TLS"), "Ingress"))["metadata"]["annotations"]
     assert nginx["nginx.ingress.kubernetes.io/auth-tls-secret"] == "plant/pcs-client-ca"
     assert nginx["nginx.ingress.kubernetes.io/auth-tls-verify-client"] == "on"
-    assert nginx["nginx.ingress.kubernetes.io/proxy-body-size"] == "262144"
+    assert nginx["nginx.ingress.kubernetes.io/proxy-body-size"] == "16777216"
     options = only(of_kind(rendered("traefik, mutual TLS"), "TLSOption"))
     ingress = only(of_kind(rendered("traefik, mutual TLS"), "Ingress"))["metadata"]
     named = ingress["annotations"]["traefik.ingress.kubernetes.io/router.tls.options"]
