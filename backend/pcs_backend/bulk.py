@@ -30,8 +30,11 @@ from pcs_core.regime import Regime
 from pcs_core.slope import pair_runs
 from pcs_core.verify import Reason, Recomputed, Verdict, divisor_pairs, verify
 
-BULK_MIN = 6
-"""Records from which on NumPy's cost a call is paid back."""
+BULK_MIN = 2
+"""Records from which on reading them together is cheaper than one by one."""
+
+SPELLED_TOGETHER_MIN, VERIFIED_TOGETHER_MIN = 8, 16
+"""Records from which on NumPy's cost a call is paid back, for payloads and for verdicts."""
 
 _Floats = NDArray[np.float64]
 _Bools = NDArray[np.bool_]
@@ -114,6 +117,8 @@ def read_records(bodies: Sequence[bytes]) -> list[Checked | None]:
 
 def canonical_payloads(records: Sequence[Record]) -> list[bytes]:
     """Return `canonical_payload` of each record."""
+    if len(records) < SPELLED_TOGETHER_MIN:
+        return [canonical_payload(each) for each in records]
     values = [value for each in records for value in (each.d_hat, each.budget, each.coh_star, each.r)]
     texts = iter(_spell(values))
     return [
@@ -126,7 +131,7 @@ def canonical_payloads(records: Sequence[Record]) -> list[bytes]:
 
 def verify_many(records: Sequence[Record], params: Params) -> list[Verdict]:
     """Return `verify` of each record."""
-    if len(records) < BULK_MIN:
+    if len(records) < VERIFIED_TOGETHER_MIN:
         return [verify(each, params) for each in records]
     by_scales: dict[tuple[int, ...], list[int]] = {}
     for position, each in enumerate(records):
@@ -134,7 +139,7 @@ def verify_many(records: Sequence[Record], params: Params) -> list[Verdict]:
     verdicts: dict[int, Verdict] = {}
     for scales, positions in by_scales.items():
         group = [records[position] for position in positions]
-        if len(group) < BULK_MIN:
+        if len(group) < VERIFIED_TOGETHER_MIN:
             verdicts.update((position, verify(records[position], params)) for position in positions)
         else:
             verdicts.update(zip(positions, _verify_group(scales, group, params), strict=True))

@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 import pcs_records
 from pcs_backend.bulk import (
-    BULK_MIN,
+    SPELLED_TOGETHER_MIN,
+    VERIFIED_TOGETHER_MIN,
     canonical_payloads,
     fingerprint,
     read_records,
@@ -91,16 +92,16 @@ def test_rounding_is_the_plain_one_for_many_ordinary_numbers() -> None:
     assert round9_all(np.array(values)).tolist() == [round9(value) for value in values]
 
 
-@given(batch=st.lists(records(), max_size=12))
+@given(batch=st.lists(records(), max_size=SPELLED_TOGETHER_MIN + 4))
 @settings(max_examples=100, deadline=None)
 def test_payloads_are_the_plain_ones(batch: list[Record]) -> None:
     assert canonical_payloads(batch) == [canonical_payload(each) for each in batch]
 
 
-@given(batch=st.lists(records(), max_size=3 * BULK_MIN), params=PARAMS)
+@given(batch=st.lists(records(), max_size=VERIFIED_TOGETHER_MIN + 4), params=PARAMS)
 @settings(max_examples=100, deadline=None)
 def test_verdicts_are_the_plain_ones(batch: list[Record], params: Params) -> None:
-    alike = [each for each in batch for _ in range(BULK_MIN)]
+    alike = [each for each in batch for _ in range(VERIFIED_TOGETHER_MIN)]
     for sequence in (batch, alike):
         expected = [verify(each, params) for each in sequence]
         found = verify_many(sequence, params)
