@@ -215,8 +215,13 @@ class Pipeline:
         by_request: dict[int, list[_Result]] = {}
         parts: list[list[list[Entry]]] = []
         room = 0
+        trust = self._trust()
         for each in received:
-            taken_apart = await self._take_apart(each, submitted=submitted)
+            taken_apart: list[Entry] | Refused
+            if is_batch(each.request):
+                taken_apart = await self._take_apart(each, trust, submitted=submitted)
+            else:
+                taken_apart = self._take_whole(each, trust)
             if isinstance(taken_apart, Refused):
                 by_request[each.sequence] = [taken_apart]
                 continue
@@ -237,15 +242,24 @@ class Pipeline:
             self._show(by_request.values(), backlog=not submitted)
         return answers
 
-    async def _take_apart(self, received: Received, *, submitted: bool) -> list[Entry] | Refused:
-        """Check a request's own signature, and cut it into records."""
+    def _take_whole(self, received: Received, trust: Trust) -> list[Entry] | Refused:
+        """Check the own signature of a request that is one record."""
         request = received.request
-        is_alone = not is_batch(request)
+        try:
+            signed_by = trust.check_request(request)
+            return [Entry(received, request.body, 0, is_alone=True, signed_by=signed_by)]
+        except BadSignatureError as error:
+            whole = Entry(received, request.body, 0, is_alone=True, signed_by=None)
+            return self._examiner.refuse_signature(whole, error)
+
+    async def _take_apart(
+        self, received: Received, trust: Trust, *, submitted: bool
+    ) -> list[Entry] | Refused:
+        """Check the own signature of a batch, and cut it into records."""
+        request = received.request
         whole = Entry(received, request.body, 0, is_alone=True, signed_by=None)
         try:
-            signed_by = self._trust().check_request(request)
-            if is_alone:
-                return [msgspec.structs.replace(whole, signed_by=signed_by)]
+            signed_by = trust.check_request(request)
             records = split_records(await self._inflate(request), request.envelope.content_type)
         except MalformedError as error:
             return Refused(whole, Problem.MALFORMED, malformed_reply(error))

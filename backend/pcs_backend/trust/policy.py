@@ -72,6 +72,8 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
             BadSignatureError: It is false, or missing where it is demanded.
         """
         headers = request.envelope.headers
+        if not headers and not self.require_message_signature:
+            return None
         received_s = request.envelope.received_at_ms / 1_000
         entry = None
         if headers:
