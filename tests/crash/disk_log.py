@@ -46,7 +46,8 @@ def read_inbox(folder: Path) -> InboxOnDisk:
     found = InboxOnDisk()
     for frame in _frames(folder / "wal" / "0"):
         if frame.kind == FrameKind.REQUEST:
-            found.requests[json.loads(frame.payload)["pcs_id"]] = frame.payload
+            for body in frame.payload.splitlines():  # a batch of the agent's has a record a line
+                found.requests[json.loads(body)["pcs_id"]] = body
         elif frame.kind == FrameKind.OUTCOMES:
             for outcome in decode_outcomes(frame):
                 found.outcomes[outcome.pcs_id] = found.outcomes.get(outcome.pcs_id, 0) + 1

@@ -134,7 +134,7 @@ def test_first_stage_builds_the_command_and_only_its_side(side: str, tmp_path: P
     )
     assert done.stdout.startswith(f"pcs-{side}, version ")
     packages = {path.name for path in (environment / "lib").glob("python3.*/site-packages/*")}
-    other = {"backend": {"numpy", "pyarrow"}, "agent": {"asyncpg", "redis", "prometheus_client", "uvloop"}}
+    other = {"backend": {"pyarrow"}, "agent": {"asyncpg", "redis", "prometheus_client", "uvloop"}}
     tests = {"pytest", "hypothesis", "mypy", "pip", "tests"}
     assert packages & (other[side] | tests) == set()
     assert {"pcs_core", f"pcs_{side}", *({"opentelemetry"} if side == "backend" else ())} <= packages

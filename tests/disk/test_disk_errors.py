@@ -83,8 +83,8 @@ EXPECTED: dict[str, dict[str, str]] = {
         "reading.read_newest_first read": EXIT_1,
     },
     "start": {
-        "engine.Engine.claim make_folder": START_REFUSED,
-        "engine.Engine.claim lock": START_REFUSED,
+        "engine.lock_folder make_folder": START_REFUSED,
+        "engine.lock_folder lock": START_REFUSED,
         "engine.Engine._open_logs make_folder": START_REFUSED,
         "engine.Engine._open_logs list_names": START_REFUSED,
         "snapshot.read_snapshot read": START_REFUSED,
@@ -173,7 +173,7 @@ def faults_at(site: Site, skip: int) -> list[Fault]:
 
 
 BEFORE_THE_SITUATION = {
-    "engine.Engine.claim",
+    "engine.lock_folder",
     "engine.Engine._open_logs",
     "snapshot.read_snapshot",
     "log.Wal._open",

@@ -383,16 +383,16 @@ def everything_of(error: BaseException | None) -> str:
 LEAKING_BACKEND = """
 import sys
 import structlog
-from pcs_backend import pipeline
+from pcs_backend import examine
 from pcs_backend.cli import main
 
-decode = pipeline.decode_record
+decode = examine.decode_record
 
 def decode_and_tell(body):
     structlog.get_logger().debug("a record", body=body.decode())
     return decode(body)
 
-pipeline.decode_record = decode_and_tell
+examine.decode_record = decode_and_tell
 sys.argv = ["pcs-backend", "serve"]
 main()
 """

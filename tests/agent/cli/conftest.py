@@ -46,23 +46,34 @@ class ThreadedBackend:
 
         class Handler(BaseHTTPRequestHandler):
             def do_POST(self) -> None:  # http.server's name
-                document = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-                backend.received.append(document)
+                body = self.rfile.read(int(self.headers["Content-Length"]))
+                is_batch = self.path.endswith("/batch")
+                documents = [json.loads(line) for line in (body.splitlines() if is_batch else [body])]
+                backend.received += documents
                 backend.arrived.set()
-                status = backend.answer(document)
-                if status is None:
+                statuses = [backend.answer(document) for document in documents]
+                if None in statuses:
                     backend.release.wait()
                     self.close_connection = True
                     return
-                body = {
-                    "pcs_id": document["pcs_id"],
-                    "accepted": status == 200,
-                    "escalated": status == 202,
-                    "reasons": [] if status == 200 else ["degraded"],
-                }
-                data = json.dumps(body).encode()
-                self.send_response(status)
-                self.send_header("Content-Type", "application/json")
+                outcomes = [
+                    {
+                        "pcs_id": document["pcs_id"],
+                        "accepted": status == 200,
+                        "escalated": status == 202,
+                        "reasons": [] if status == 200 else ["degraded"],
+                    }
+                    for document, status in zip(documents, statuses, strict=True)
+                ]
+                data = json.dumps(outcomes[0]).encode()
+                if is_batch:
+                    entries = [
+                        {"status": status, "replayed": False, "conflict": False, "body": outcome}
+                        for status, outcome in zip(statuses, outcomes, strict=True)
+                    ]
+                    data = b"".join(json.dumps(entry).encode() + b"\n" for entry in entries)
+                self.send_response(200 if is_batch else statuses[0])
+                self.send_header("Content-Type", "application/x-ndjson" if is_batch else "application/json")
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)
