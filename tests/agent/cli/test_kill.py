@@ -128,7 +128,9 @@ def test_a_signal_leaves_the_table_of_what_was_delivered_and_what_waits(
     (tmp_path / "a.csv").write_text("x\n" + "1\n" * 6, encoding="utf-8")
     arguments = ("run", "a.csv", "--shard-id", "a", "--epoch", "7", "--window", "2")
     with start(tmp_path, threaded_backend.endpoint, *arguments) as process:
-        while len(threaded_backend.received) < 3:
+        while (
+            len(threaded_backend.received) < 1
+        ):  # one request goes out until it is known whether batches are taken
             threaded_backend.arrived.wait(TIMEOUT_S)
         process.send_signal(signal.SIGINT)
         assert process.wait(TIMEOUT_S) == 1
