@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import pytest
 
 pytestmark = pytest.mark.slow
 
+WAITING = re.compile(r"pending \((\d+)\): (.+)")
 TIMEOUT_S = 60
 
 
@@ -141,7 +143,11 @@ def test_a_signal_leaves_the_table_of_what_was_delivered_and_what_waits(
         ("8", "pending"),
         ("9", "pending"),
     ]
-    assert table[4:] == ["pending (3): last attempt: no answer yet"]
+    # How many of them were in the one request that went out depends on how fast they were built.
+    counts = {why: int(count) for count, why in (WAITING.fullmatch(row).groups() for row in table[4:])}
+    assert counts.keys() <= {"last attempt: no answer yet", "not sent yet"}
+    assert counts["last attempt: no answer yet"] >= 1
+    assert sum(counts.values()) == 3
     threaded_backend.release.set()
     threaded_backend.answer = lambda _: None
     with start(tmp_path, threaded_backend.endpoint, "outbox", "flush") as process:
