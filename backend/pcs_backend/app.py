@@ -22,7 +22,7 @@ from aiohttp import web
 
 from pcs_backend.batch import BATCH_PATH
 from pcs_backend.config import ALLOWED, Config
-from pcs_backend.engine import Engine, Ports, run_unless, run_until, server_store
+from pcs_backend.engine import Engine, Ports, server_store
 from pcs_backend.errors import BackendError, ConfigError, StoreUnavailableError
 from pcs_backend.exchange import JSON_TYPE, NDJSON_TYPE
 from pcs_backend.http.admin import ADMIN_CONNECTIONS_MAX, SOCKET_NAME, AdminRoutes, bound_unix
@@ -40,6 +40,7 @@ from pcs_backend.http.submits import SUBMIT_PATH, Effects, Submits
 from pcs_backend.http.whole import SIBLING_CONNECTIONS_MAX, Alone, SiblingRoutes, Workers
 from pcs_backend.inflate import ENCODINGS
 from pcs_backend.offload import ThreadOffload
+from pcs_backend.running import run_unless, run_until
 from pcs_backend.trace_context import RequestIds
 from pcs_backend.trust.accounts import SharedAccounts
 from pcs_backend.workers.seat import Seat

@@ -16,7 +16,7 @@ import asyncio
 import contextlib
 import os
 import re
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import structlog
@@ -50,9 +50,6 @@ SNAPSHOT = os.path.join("memory", "outcomes.snap")
 
 DAMAGES_LOGGED_MAX = 100
 """Damaged places of one log that a start names in its own log."""
-
-CANCEL_AGAIN_S = 1.0
-"""A task that has not ended so long after it was cancelled is cancelled again."""
 
 WORKER_NAME = re.compile(r"\d{1,4}", re.ASCII)
 
@@ -399,76 +396,6 @@ def lock_folder(files: Files, data_dir: str) -> int:
         raise ConfigError(
             f"DATA_DIR: found a path that cannot be used ({name_of(error)}); allowed: a folder"
         ) from None
-
-
-async def run_unless(
-    stop: asyncio.Event,
-    name: str,
-    work: Coroutine[Any, Any, None],
-    give_up: Callable[[asyncio.Task[None]], object],
-) -> bool:
-    """Run something to its end, unless `stop` is set before.
-
-    Args:
-        stop: Ends it early.
-        name: Of its task.
-        work: What runs. It may raise, and its error is passed on.
-        give_up: Called when it is to end early; makes it raise `AbandonedError`, or cancels it.
-
-    Returns:
-        Whether it came to its end.
-    """
-    working = asyncio.create_task(work, name=name)
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    try:
-        await asyncio.wait([working, stopping], return_when=asyncio.FIRST_COMPLETED)
-    finally:
-        stopping.cancel()
-        if not working.done():
-            give_up(working)
-        await asyncio.gather(working, stopping, return_exceptions=True)
-    if working.cancelled() or isinstance(working.exception(), AbandonedError):
-        return False
-    working.result()
-    return True
-
-
-async def run_until(
-    stop: asyncio.Event,
-    tasks: list[tuple[str, Coroutine[Any, Any, None]]],
-    drain: Callable[[], Coroutine[Any, Any, None]],
-) -> None:
-    """Run named tasks until `stop` is set, then drain and cancel what is left. A task that dies stops everything.
-
-    Args:
-        stop: Ends it.
-        tasks: What runs.
-        drain: Called once after `stop`, while the tasks still run.
-
-    Raises:
-        BackendError: A task died; the message names it and the kind of its error, not what the error says.
-    """
-    running = [asyncio.create_task(coroutine, name=name) for name, coroutine in tasks]
-    stopping = asyncio.create_task(stop.wait(), name="stop")
-    try:
-        done, _ = await asyncio.wait([stopping, *running], return_when=asyncio.FIRST_COMPLETED)
-        dead = [task.get_name() for task in done if task is not stopping]
-        await drain()
-    finally:
-        await _cancel([stopping, *running])
-        results = await asyncio.gather(stopping, *running, return_exceptions=True)
-    if dead:
-        kinds = sorted({type(result).__name__ for result in results if isinstance(result, Exception)})
-        raise BackendError(f"task {', '.join(dead)} ended ({', '.join(kinds) or 'without an error'})")
-
-
-async def _cancel(tasks: Iterable[asyncio.Task[Any]]) -> None:  # Any: what they return is not looked at
-    """Cancel tasks and wait until they have ended, also one whose library took the cancellation for its own."""
-    running = set(tasks)
-    while running:
-        for task in running:
-            task.cancel()
-        _, running = await asyncio.wait(running, timeout=CANCEL_AGAIN_S)
 
 
 def _report_damage(inbox: Inbox) -> None:

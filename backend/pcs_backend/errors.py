@@ -35,16 +35,24 @@ class StoreUnavailableError(UnavailableError):
     """The dedup store does not answer, refuses, or is full. The request frame stays in the WAL."""
 
 
-class OutcomeUnreadableError(StoreUnavailableError):
-    """An outcome in the store is none that this version can read. The store is up, and others can be judged.
+class PartlyUnavailableError(StoreUnavailableError):
+    """The store is up, and cannot do all of what it was asked.
 
     Attributes:
-        placed: Of a batch that was put, what became of each candidate; `None` for those that cannot be read.
+        placed: Of outcomes that were put, what became of each; `None` for those of which nothing did.
     """
 
     def __init__(self, message: str, placed: Sequence[Placed | None] = ()) -> None:
         super().__init__(message)
         self.placed = placed
+
+
+class OutcomeUnreadableError(PartlyUnavailableError):
+    """An outcome in the store is none that this version can read."""
+
+
+class StoreFullError(PartlyUnavailableError):
+    """The store has no room for more outcomes. Those it has are answered."""
 
 
 class InboxUnavailableError(UnavailableError):

@@ -40,7 +40,13 @@ from pcs_backend.bulk import verify_many
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Outcome, Placed
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.effects.tap import Tap, sighting
-from pcs_backend.errors import OutcomeUnreadableError, TooLargeError, UnavailableError, place_of
+from pcs_backend.errors import (
+    OutcomeUnreadableError,
+    PartlyUnavailableError,
+    TooLargeError,
+    UnavailableError,
+    place_of,
+)
 from pcs_backend.examine import Entry, Examined, Examiner, Refused
 from pcs_backend.exchange import CONFLICT_HEADER, JSON_TYPE, REPLAYED_HEADER, Received, Reply, Request
 from pcs_backend.gathering import Gathering
@@ -319,25 +325,25 @@ class Pipeline:
         """Steps 7 to 10 in one round trip: each wants to be first, and the known get their first outcome.
 
         A record that is known is verified in vain, which costs less than asking for it before; its verdict counts for
-        nothing. Where a first outcome cannot be read, the others have theirs all the same.
+        nothing. Where there is no room for an outcome, or a first one cannot be read, the others have theirs all the same.
         """
         judged = verify_many([each.record for each in examined], self._params)  # 8
         placed: Sequence[Placed | None]
-        unreadable = ""
+        detail = ""
         try:
             with self._metrics.time_store(self._monotonic):
                 placed = await self._store.put_first(self._candidates(examined, judged))  # 7, 9
-        except OutcomeUnreadableError as error:
+        except PartlyUnavailableError as error:
             if len(error.placed) != len(examined):
                 raise
-            placed, unreadable = error.placed, str(error)
+            placed, detail = error.placed, str(error)
         self._metrics.count_firsts(  # 10
             (each.author.tenant, one.winner.status, verdict.reasons)
             for each, one, verdict in zip(examined, placed, judged, strict=True)
             if one is not None and one.first
         )
         return [
-            _Undecided(each.entry, unreadable) if one is None else _Answered(each, one)
+            _Undecided(each.entry, detail) if one is None else _Answered(each, one)
             for each, one in zip(examined, placed, strict=True)
         ]
 

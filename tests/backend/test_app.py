@@ -15,8 +15,8 @@ import pytest
 from inboxes import WAIT_S, HeldFiles, signed
 from pcs_backend.app import Service, real_ports
 from pcs_backend.config import load_config
-from pcs_backend.engine import run_until
 from pcs_backend.errors import BackendError
+from pcs_backend.running import run_until
 from pcs_core.wal import Files, PosixFiles
 
 pytestmark = [pytest.mark.slow]

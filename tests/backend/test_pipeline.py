@@ -209,6 +209,15 @@ class TestStoreDown:
             assert statuses(await rig.submit(signed(epoch=2))) == [503]
             assert headers(await rig.submit(signed(epoch=1))) == ["R"]
 
+    async def test_full_memory_store_answers_the_known_and_takes_what_fits(self, tmp_path: Path) -> None:
+        async with running_rig(tmp_path) as rig:
+            await rig.submit(signed(epoch=1))
+            rig.store._records_max = 2
+            replies = await rig.submit(*(signed(epoch=epoch) for epoch in (3, 1, 4, 3, 4)))
+            assert statuses(replies) == [200, 200, 503, 200, 503]
+            assert headers(replies) == ["", "R", "", "R", ""]
+            assert (rig.inbox.open_requests, rig.inbox.backlog_requests) == (2, 2)
+
 
 class TestDefects:
     async def test_unforeseen_exception_loses_no_request_and_tells_nothing(

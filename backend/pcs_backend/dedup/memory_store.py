@@ -17,7 +17,7 @@ from typing import NamedTuple, Protocol
 import msgspec
 
 from pcs_backend.dedup.store import CONFLICTS_MAX, Candidate, Conflict, Escalation, Key, Outcome, Placed
-from pcs_backend.errors import DataError, InboxUnavailableError, StoreUnavailableError
+from pcs_backend.errors import DataError, InboxUnavailableError, StoreFullError, StoreUnavailableError
 from pcs_backend.inbox.frames import (
     FrameKind,
     conflict_frame,
@@ -131,7 +131,7 @@ class MemoryStore:
         """As `DedupStore.put_first`. On return the winners are in the WAL, synced.
 
         Raises:
-            StoreUnavailableError: The store is full.
+            StoreFullError: There was not room for all; it says what became of each, the known ones included.
             InboxUnavailableError: The WAL refused; then nothing of the batch is stored.
         """
         now_ms = self._now() * 1_000
@@ -145,25 +145,28 @@ class MemoryStore:
                 others.append(key)
             else:
                 new[key] = candidate
+        if self._room() < len(new):
+            self._purge()
+        left_out = list(new)[self._room() :]
+        for key in left_out:
+            del new[key]
         if new:
-            if self._lacks_room(len(new)):
-                self._purge()
-            if self._lacks_room(len(new)):
-                raise StoreUnavailableError("the memory store is full")
             await self._store(new)
-            if not others:
+            if not others and not left_out:
                 return [Placed(candidate.outcome, first=True) for candidate in candidates]
         for key in others:
             if (waiting := self._syncing.get(key)) is not None:
                 await asyncio.shield(waiting)
-        placed = []
-        for key, candidate in zip(keys, candidates, strict=True):
-            first = new.get(key) is candidate
-            winner = candidate.outcome if first else self._unexpired(key)
-            if winner is None:
-                raise StoreUnavailableError("the first outcome expired while it was read")
-            placed.append(Placed(winner, first))
-        return placed
+        placed = [
+            Placed(candidate.outcome, first=True) if new.get(key) is candidate else self._winner(key)
+            for key, candidate in zip(keys, candidates, strict=True)
+        ]
+        winners = [each for each in placed if each is not None]
+        if len(winners) == len(placed):
+            return winners
+        if left_out:
+            raise StoreFullError("the memory store is full", placed)
+        raise StoreUnavailableError("the first outcome expired while it was read")
 
     async def note_conflicts(self, conflicts: Sequence[Conflict]) -> None:
         """As `DedupStore.note_conflicts`."""
@@ -340,8 +343,13 @@ class MemoryStore:
             raise
         del self._in_flight[token]
 
-    def _lacks_room(self, count: int) -> bool:
-        return len(self._outcomes) + len(self._syncing) + count > self._records_max
+    def _winner(self, key: _Id) -> Placed | None:
+        outcome = self._unexpired(key)
+        return None if outcome is None else Placed(outcome, first=False)
+
+    def _room(self) -> int:
+        """How many outcomes fit."""
+        return max(0, self._records_max - len(self._outcomes) - len(self._syncing))
 
     def _purge(self) -> int:
         now_ms = self._now() * 1_000

@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from inboxes import NOW_S, WAIT_S, Clock, HeldFiles, running_inbox, turn
 from pcs_backend.dedup.memory_store import MemoryStore
 from pcs_backend.dedup.store import Candidate, Conflict, Key, Outcome, Placed
-from pcs_backend.errors import DataError, InboxUnavailableError, StoreUnavailableError
+from pcs_backend.errors import DataError, InboxUnavailableError, StoreFullError, StoreUnavailableError
 from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.offload import ThreadOffload
 from pcs_core.wal import Files, PosixFiles
@@ -399,13 +399,17 @@ class TestDuplicatesAtOnce:
 
 
 class TestRoom:
-    async def test_full_store_refuses_the_new_and_forgets_nothing(self, tmp_path: Path, clock: Clock) -> None:
+    async def test_full_store_takes_what_fits_and_forgets_nothing(self, tmp_path: Path, clock: Clock) -> None:
         async with opened(tmp_path, clock, records_max=3) as first:
             await first.put(outcome(1), outcome(2))
-            with pytest.raises(StoreUnavailableError, match=r"\Athe memory store is full\Z"):
-                await first.put(outcome(3), outcome(4))
-            assert await first.store.get(keys(1, 2, 3, 4)) == [outcome(1), outcome(2), None, None]
-            await first.put(outcome(3))
+            with pytest.raises(StoreFullError, match=r"\Athe memory store is full\Z") as raised:
+                await first.put(outcome(3), outcome(1), outcome(4))
+            assert raised.value.placed == [
+                Placed(outcome(3), first=True),
+                Placed(outcome(1), first=False),
+                None,
+            ]
+            assert await first.store.get(keys(1, 2, 3, 4)) == [outcome(1), outcome(2), outcome(3), None]
             assert await first.put(outcome(1), outcome(3)) == [
                 Placed(outcome(1), first=False),
                 Placed(outcome(3), first=False),

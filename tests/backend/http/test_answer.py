@@ -28,7 +28,7 @@ class _Socket:
 
 
 def parsed(data: bytes) -> tuple[int, str, dict[str, str], bytes]:
-    response = http.client.HTTPResponse(_Socket(data))  # type: ignore[arg-type]
+    response = http.client.HTTPResponse(_Socket(data))  # type: ignore[arg-type]  # it asks a socket for a file and nothing else
     response.begin()
     return response.status, response.reason, dict(response.getheaders()), response.read()
 
