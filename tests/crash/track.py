@@ -19,6 +19,9 @@ from crash.plan import Deck, Orders, Place
 from processes import HMAC_KEY, Client
 from servers import PostgresServer
 
+LOAD_TIMEOUT_S = 60.0
+"""How long `ACKNOWLEDGED_MIN` records may take."""
+
 ACKNOWLEDGED_MIN = 100
 IN_FLIGHT_MIN = 32
 GENERATION_CUTS = 20
@@ -95,7 +98,14 @@ class Track:
             await self._agent.rerun(life.url)
         agent = await self._agent.begin(place, life.url) if place.in_agent else None
         load = self._burden(client)
-        await load.wait_for(acknowledged=ACKNOWLEDGED_MIN)
+        try:
+            async with asyncio.timeout(LOAD_TIMEOUT_S):
+                await load.wait_for(acknowledged=ACKNOWLEDGED_MIN)
+        except TimeoutError:
+            await self._end(life, load)
+            raise LifeError(
+                f"the backend acknowledges too little under load; it said:\n{life.said}"
+            ) from None
         if load.over:
             await self._end(life, load)
             raise LifeError(f"the backend ended under load; it said:\n{life.said}")
