@@ -139,12 +139,14 @@ class Examiner:
         self, entries: Sequence[Entry], trust: Trust, *, limited: bool
     ) -> list[Examined | Refused]:
         results: list[Examined | Refused] = []
-        request, recognise = None, None
+        origin, recognise = None, None
         limits: Container[str] = self._limiter.limited if limited else ()
         for entry, checked in zip(entries, read_records([each.body for each in entries]), strict=True):
-            if entry.received.request is not request or recognise is None:
-                request = entry.received.request
-                recognise = trust.recogniser(request, entry.signed_by)
+            request = entry.received.request
+            # All that a recogniser depends on: requests that came together share one.
+            same = (request.envelope.received_at_ms, request.envelope.peer, entry.signed_by)
+            if same != origin or recognise is None:
+                origin, recognise = same, trust.recogniser(request, entry.signed_by)
             author = None
             if checked is not None and len(entry.body) <= self._record_bytes_max:
                 author = recognise(checked.record, checked.digest)

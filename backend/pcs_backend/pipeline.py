@@ -374,18 +374,20 @@ class Pipeline:
         Of a batch with a record that is undecided nothing is noted, and none of its records is refused: recovery judges
         all of it again, and must not find otherwise what was answered for good.
         """
-        refusals = []
+        refusals, settled = [], []
         for sequence, results in by_request.items():
-            if any(isinstance(each, _Undecided) for each in results):
+            kinds = set(map(type, results))
+            if _Undecided in kinds:
                 self._inbox.defer([sequence])
                 results[:] = [
                     _Undecided(each.entry, _NEIGHBOUR) if isinstance(each, Refused) else each
                     for each in results
                 ]
-            elif refused := [each for each in results if isinstance(each, Refused)]:
-                refusals.append(_refusal(sequence, refused))
+            elif Refused in kinds:
+                refusals.append(_refusal(sequence, [each for each in results if isinstance(each, Refused)]))
             else:
-                self._inbox.settle([sequence])
+                settled.append(sequence)
+        self._inbox.settle(settled)
         if not refusals:
             return
         try:

@@ -96,21 +96,22 @@ def verify(record: Record, params: Params, calibration: Mapping[str, object] | N
         reasons.append("coherence_out_of_bounds")
     if not 0 <= r <= 1:  # 3
         reasons.append("compressibility_out_of_bounds")
-    if any(counts[coarse] > counts[fine] for coarse, fine in divisor_pairs(tuple(record.scales))):  # 4
-        reasons.append("counts_not_monotone")
-    if record.regime != classify_regime(d_hat, coh_star, params):  # 5
+    for coarse, fine in divisor_pairs(tuple(record.scales)):  # 4
+        if counts[coarse] > counts[fine]:
+            reasons.append("counts_not_monotone")
+            break
+    regime = classify_regime(d_hat, coh_star, params)
+    if record.regime != regime:  # 5
         reasons.append("regime_mismatch")
     if round9(abs(round9(record.budget) - budget)) > params.tol_budget:  # 6
         reasons.append("budget_mismatch")
     if record.ft.degraded:  # 7
         reasons.append("degraded")
 
-    recomputed = Recomputed(
-        d_hat=slope,
-        regime=classify_regime(slope, coh_star, params),
-        budget=round9(compute_budget(slope, coh_star, r, params)),
-    )
-    return Verdict(tuple(reasons), recomputed)
+    if slope != d_hat:  # of an honest record they are equal, and so is what follows from them
+        regime = classify_regime(slope, coh_star, params)
+        budget = round9(compute_budget(slope, coh_star, r, params))
+    return Verdict(tuple(reasons), Recomputed(slope, regime, budget))
 
 
 @lru_cache(maxsize=_CACHED_SCALE_SETS_MAX)
