@@ -19,11 +19,11 @@ TICK_INTERVAL_S = 0.01
 BUSY_SHARE = 0.9
 """From this share of the time on the loop counts as busy: some of it goes to the thread that writes the log."""
 
-BURST_S = 0.1
+BURST_S = 0.25
 """How long it may be busy before anything is refused."""
 
 _SHRINK = 0.9
-_GROW = 1.05
+_GROW = 1.1
 _SCHEDSTAT = "/proc/thread-self/schedstat"
 
 
