@@ -22,7 +22,7 @@ demo: install  ## Run agent and backend on sample streams and print what they fo
 	@$(BIN)/python docs/demo/demo.py
 
 test: install  ## Run every test, against real Redis and PostgreSQL servers
-	@$(BIN)/python -m pytest -n 2 --dist loadfile
+	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 40 --durations-min 5
 
 # CUTS: how many. LEVEL: power (needs root) or kill. SEED: of an earlier run, for the same order of places.
 CUTS ?= 200
@@ -71,6 +71,7 @@ lint: install  ## Lint, format check, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
+	@MYPYPATH=load:tests $(BIN)/mypy --follow-imports=silent load/bench load/*.py
 	@$(BIN)/lint-imports
 
 # How many; a smaller run is part of `test`.

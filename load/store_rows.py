@@ -124,7 +124,7 @@ async def measure(rows: int, seconds: float) -> Report:
         rows: How many outcomes there are, of which one in `EXPIRED_SHARE` has expired.
         seconds: How long `put_first` is measured alone.
     """
-    with PostgresServer(**SETTINGS) as server:
+    with PostgresServer(None, **SETTINGS) as server:
         dsn = server.create_database()
         connection = await asyncpg.connect(dsn)
         fill_s = await _taken_s(_fill(dsn, connection, rows))

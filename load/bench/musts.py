@@ -154,9 +154,8 @@ def _overload(results: Results) -> list[Must]:
     if not runs:
         return []
     times = statistics.median(each.more["double_p99_ms"] / each.more["half_p99_ms"] for each in runs)
-    half_ms, double_ms = (
-        _median(runs, lambda each, n=n: each.more[n]) for n in ("half_p99_ms", "double_p99_ms")
-    )  # type: ignore[misc]
+    half_ms = _median(runs, lambda each: each.more["half_p99_ms"])
+    double_ms = _median(runs, lambda each: each.more["double_p99_ms"])
     refused = _median(runs, lambda each: each.more["refused_share"])
     growth = runs[0].more["rss_growth_mib_a_minute"]
     steady = runs[0].more["steady_rate"]
@@ -238,7 +237,8 @@ def _compare(
 
 def _ratio(runs: Sequence[Figures], floors: Sequence[Sequence[Figures]]) -> float:
     rounds = zip(runs, *floors, strict=True)
-    return statistics.median(each.rate / min(floor.rate for floor in beside) for each, *beside in rounds)
+    ratios: list[float] = [each.rate / min(floor.rate for floor in beside) for each, *beside in rounds]
+    return statistics.median(ratios)
 
 
 def _median(runs: Sequence[Figures], of: Callable[[Figures], float]) -> float:

@@ -11,7 +11,7 @@ import tempfile
 import urllib.request
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import Any, NamedTuple, Self
 from urllib.parse import urlsplit
 
@@ -218,12 +218,18 @@ class Rig:
         """Return what is missing of the answers, once the services are gone."""
         logs = [str(service.data_dir) for service in services]
         compared = orjson.loads(
-            self.python("bench.replay", *map(str, answers), "--logs", *logs, **services[0].variables)
+            self.python("bench.replay", *map(str, answers), "--logs", *logs, variables=services[0].variables)
         )
         del compared["answered"]
         return {name: count for name, count in compared.items() if count}
 
-    def python(self, module: str, *arguments: str, stdin: bytes = b"", **variables: str) -> bytes:
+    def python(
+        self,
+        module: str,
+        *arguments: str,
+        stdin: bytes = b"",
+        variables: Mapping[str, str] = MappingProxyType({}),
+    ) -> bytes:
         """Run a module of this package to its end; returns its standard output.
 
         Raises:

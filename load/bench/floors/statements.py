@@ -53,7 +53,7 @@ def columns(answers: Sequence[tuple[str, bytes]]) -> list[object]:
         [pcs_id for pcs_id, _ in answers],
         [body for _, body in answers],
         [_FINGERPRINT] * len(answers),
-        *(argument for value in shared for argument in ([], value)),
+        *(argument for value in shared for argument in _without_array(value)),
         now_ms,
     ]
 
@@ -96,3 +96,7 @@ def read_answers(path: str, count: int) -> list[tuple[str, bytes]]:
             }
             answers.append((record["pcs_id"], orjson.dumps(answer)))
     return answers
+
+
+def _without_array(value: object) -> tuple[list[object], object]:
+    return [], value

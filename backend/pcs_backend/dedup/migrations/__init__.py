@@ -56,7 +56,7 @@ def load_migrations() -> list[Migration]:
 
 
 async def apply_migrations(
-    connection: PoolConnectionProxy[asyncpg.Record],
+    connection: asyncpg.Connection[asyncpg.Record] | PoolConnectionProxy[asyncpg.Record],
     migrations: list[Migration],
     timeout_s: float,
     *,
