@@ -10,7 +10,7 @@ from pcs_core.budget import compute_budget
 from pcs_core.canonical import round9
 from pcs_core.identity import ShardId, compute_pcs_id
 from pcs_core.params import Params
-from pcs_core.record import SCHEMA, VERSION, Ft, Record
+from pcs_core.record import SCHEMA, VERSION_FIRST, Ft, Record
 from pcs_core.regime import classify_regime
 from pcs_core.slope import theil_sen_slope
 
@@ -46,7 +46,7 @@ def build_record(
     return Record(
         pcs_id=compute_pcs_id(signals.merkle_root, epoch, shard_id),
         schema=SCHEMA,
-        version=VERSION,
+        version=VERSION_FIRST,
         shard_id=shard_id,
         epoch=epoch,
         attempt=1,

@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pcs_core.canonical import DECIMALS, canonical_payload, round9
 from pcs_core.errors import MalformedError
 from pcs_core.params import Params
-from pcs_core.record import VERSION, Record, sent_at_s
+from pcs_core.record import VERSION, VERSION_FIRST, DirectionProof, Ft, Record, check_methods, sent_at_s
 from pcs_core.regime import Regime
 from pcs_core.slope import pair_runs
 from pcs_core.verify import Reason, Recomputed, Verdict, divisor_pairs, verify
@@ -52,6 +52,14 @@ _CACHED_SCALE_SETS_MAX = 256
 _NAMES = re.compile(r"(?:[0-9a-f]{64}\|[0-9]+\|[A-Za-z0-9._:/@+-]{1,128}\n)*", re.ASCII)
 
 
+class _PlainFt(Ft, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What msgspec skips it does not check as orjson does: a member that is not known is left to the plain functions."""
+
+
+class _PlainProof(DirectionProof, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """As `_PlainFt`."""
+
+
 class _Plain(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A record whose names are not checked yet: `_NAMES` does that in one go."""
 
@@ -59,6 +67,8 @@ class _Plain(Record, frozen=True, kw_only=True, forbid_unknown_fields=True):
     shard_id: str  # type: ignore[assignment]
     merkle_root: str
     version: str
+    ft: _PlainFt
+    direction_proof: _PlainProof | None = None
 
 
 class Checked(msgspec.Struct, frozen=True, gc=False):
@@ -186,10 +196,15 @@ def _decode_one(body: bytes) -> _Plain | None:
 
 
 def _is_ordinary(record: _Plain) -> bool:
-    """Whether scales, version and time are well-formed, and N_j in the order of the scales."""
-    if record.version != VERSION or tuple(record.n_j) != _scale_keys(tuple(record.scales)):
+    """Whether scales, version, methods and time are well-formed, and N_j in the order of the scales."""
+    if tuple(record.n_j) != _scale_keys(tuple(record.scales)):
+        return False
+    if record.version != VERSION and (
+        record.version != VERSION_FIRST or record.methods is not None or record.direction_proof is not None
+    ):
         return False
     try:
+        check_methods(record)
         sent_at_s(record)
     except MalformedError:
         return False

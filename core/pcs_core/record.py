@@ -29,18 +29,39 @@ from pcs_core.regime import Regime
 from pcs_core.typed import convert, describe
 
 SCHEMA: Literal["fractal-lba-kakeya"] = "fractal-lba-kakeya"
-VERSION = "0.1"
+VERSION_FIRST, VERSION = "0.1", "0.2"
+"""A record that uses nothing of 0.2 stays one of 0.1: backends of either version read it."""
+
 SCALES_MIN, SCALES_MAX = 2, 32
 COUNT_MAX = 2**53 - 1
 SEED_MAX = 2**63 - 1
 DIMENSIONS_MAX = 4096
 FALLBACKS_MAX, FALLBACK_CHARACTERS_MAX = 16, 64
+METHODS_MAX, METHOD_MEMBERS_MAX, METHOD_CHARACTERS_MAX = 16, 16, 64
+"""Signals that `methods` may name, members of each, characters of a name or string there."""
+
+METHOD_NUMBER_MAX = 2**53 - 1
+"""Magnitude of a number in `methods`: up to it every reader of JSON has integers exactly."""
+
+PROOF_SUITE: Literal["ECVRF-EDWARDS25519-SHA512-TAI"] = "ECVRF-EDWARDS25519-SHA512-TAI"
+PROOF_BYTES = 80
 _INTEGER_MAX = 2**63 - 1
 _CACHED_TIMES_MAX, _CACHED_TIME_CHARACTERS_MAX = 1_024, 40
 
 _Count = Annotated[int, Meta(ge=1, le=COUNT_MAX)]
 _Scale = Annotated[int, Meta(ge=1, le=_INTEGER_MAX)]
 _HexDigest = Annotated[str, Meta(pattern=HEX_DIGEST_PATTERN)]
+_WORD_PATTERN = rf"\A[a-z0-9_.-]{{1,{METHOD_CHARACTERS_MAX}}}\Z"
+_WORD = re.compile(_WORD_PATTERN)
+_Word = Annotated[str, Meta(pattern=_WORD_PATTERN)]
+_Parameter = (
+    Annotated[int, Meta(ge=-METHOD_NUMBER_MAX, le=METHOD_NUMBER_MAX)]
+    | Annotated[float, Meta(ge=-METHOD_NUMBER_MAX, le=METHOD_NUMBER_MAX)]
+    | bool
+    | Annotated[str, Meta(max_length=METHOD_CHARACTERS_MAX)]
+)
+# The one spelling of 80 bytes that an encoder writes: 26 groups, then two bytes whose last character has two bits to spare.
+PROOF_PATTERN = "[A-Za-z0-9+/]{106}[AEIMQUYcgkosw048]="
 _TIME = re.compile(
     r"\A\d{4}-\d{2}-\d{2}[Tt]\d{2}:\d{2}:(?P<second>\d{2})(?P<fraction>\.\d+)?(?:[Zz]|[+-]00:00)\Z", re.ASCII
 )
@@ -64,7 +85,28 @@ class Ft(msgspec.Struct, frozen=True, kw_only=True):
     clock_skew_ms: Annotated[int, Meta(ge=-_INTEGER_MAX, le=_INTEGER_MAX)]
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, rename={"n_j": "N_j", "d_hat": "D_hat"}):
+Methods = Annotated[
+    dict[_Word, Annotated[dict[_Word, _Parameter], Meta(max_length=METHOD_MEMBERS_MAX)]],
+    Meta(max_length=METHODS_MAX),
+]
+"""How signals were computed: signal (`d_hat`, `coh_star`, `r`) to `name` of the method and its parameters."""
+
+
+class DirectionProof(msgspec.Struct, frozen=True, kw_only=True):
+    """The proof that a record's seed follows from its root, epoch and shard (contract §1). Not signed.
+
+    Attributes:
+        suite: How the proof is made, of RFC 9381.
+        proof: Standard base64 of its 80 bytes.
+    """
+
+    suite: Literal["ECVRF-EDWARDS25519-SHA512-TAI"]
+    proof: Annotated[str, Meta(pattern=rf"\A{PROOF_PATTERN}\Z")]
+
+
+class Record(
+    msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True, rename={"n_j": "N_j", "d_hat": "D_hat"}
+):
     """A Proof-of-Computation Summary. Field meanings and ranges: contract §1."""
 
     pcs_id: Annotated[PcsId, Meta(pattern=HEX_DIGEST_PATTERN)]
@@ -86,6 +128,8 @@ class Record(msgspec.Struct, frozen=True, kw_only=True, rename={"n_j": "N_j", "d
     merkle_root: _HexDigest
     sig: str
     ft: Ft
+    methods: Methods | None = None
+    direction_proof: DirectionProof | None = None
 
     @property
     def counts(self) -> list[int]:
@@ -122,8 +166,27 @@ ALLOWED = {
     "ft.fallbacks": f"up to {FALLBACKS_MAX} strings",
     "ft.fallbacks[]": f"a string of up to {FALLBACK_CHARACTERS_MAX} characters",
     "ft.clock_skew_ms": "an integer",
+    "methods": (
+        f"an object with up to {METHODS_MAX} members, their keys 1 to {METHOD_CHARACTERS_MAX} of a-z 0-9 _ . -"
+    ),
+    "methods[]": (
+        f"an object with a name and up to {METHOD_MEMBERS_MAX} members, "
+        f"their keys 1 to {METHOD_CHARACTERS_MAX} of a-z 0-9 _ . -"
+    ),
+    "methods[].name": f"1 to {METHOD_CHARACTERS_MAX} of a-z 0-9 _ . -",
+    "methods[][]": (
+        f"a number of magnitude up to {METHOD_NUMBER_MAX}, true, false or a string of up to "
+        f"{METHOD_CHARACTERS_MAX} characters"
+    ),
+    "direction_proof": "an object with suite and proof",
+    "direction_proof.suite": f'the string "{PROOF_SUITE}"',
+    "direction_proof.proof": f"standard base64 of {PROOF_BYTES} bytes",
 }
 """What each path of a record allows, as error messages say it."""
+
+
+ADDED_FIELDS = ("methods", "direction_proof")
+"""Fields of 0.2 that 0.1 did not have."""
 
 
 def decode_record(body: bytes) -> Record:
@@ -144,15 +207,19 @@ def decode_record(body: bytes) -> Record:
             "$", f"{len(body)} bytes that are not JSON in UTF-8 ({place})", ALLOWED[""]
         )
     else:
+        if isinstance(document, dict) and document.get("version") == VERSION_FIRST:
+            for name in ADDED_FIELDS:  # unknown to 0.1, and what is unknown is ignored
+                document.pop(name, None)
         record = convert(document, Record, ALLOWED)
         _check_scales(record)
+        check_methods(record)
         sent_at_s(record)
         return record
     raise malformed
 
 
 def encode_record(record: Record) -> bytes:
-    """Return the record as compact JSON in UTF-8, fields in the contract's order."""
+    """Return the record as compact JSON in UTF-8, fields in the contract's order, absent ones left out."""
     return msgspec.json.encode(record)
 
 
@@ -164,6 +231,20 @@ def check_identity(record: Record) -> None:
     """
     if compute_pcs_id(record.merkle_root, record.epoch, record.shard_id) != record.pcs_id:
         raise IdentityError("$.pcs_id: is not the SHA-256 of merkle_root|epoch|shard_id")
+
+
+def check_methods(record: Record) -> None:
+    """Check what the types of `methods` do not: that each method has a well-formed name.
+
+    Raises:
+        MalformedError: One has none.
+    """
+    for method in (record.methods or {}).values():
+        name = method.get("name")
+        if name is None:
+            raise MalformedError("$.methods[...].name", "nothing", ALLOWED["methods[].name"])
+        if not isinstance(name, str) or _WORD.match(name) is None:
+            raise MalformedError("$.methods[...].name", describe(name), ALLOWED["methods[].name"])
 
 
 def sent_at_s(record: Record) -> float:

@@ -17,6 +17,7 @@ from pcs_core.errors import MalformedError
 T = TypeVar("T")
 
 _PATH = re.compile(r" - at `\$(?P<path>[^`]*)`\Z")
+_KEY = re.compile(r" - at `key` in `\$(?P<path>[^`]*)`\Z")
 _MISSING = re.compile(r"\AObject missing required field `(?P<name>[^`]*)`")
 _UNKNOWN = re.compile(r"\AObject contains unknown field `[^`]*`")
 _MEMBER = re.compile(r"\[\.\.\.\]")
@@ -75,7 +76,7 @@ def convert(value: object, kind: type[T], allowed: Mapping[str, str], *, strict:
 
 
 def _explain(message: str, value: object, allowed: Mapping[str, str]) -> MalformedError:
-    found_path = _PATH.search(message)
+    found_path = _PATH.search(message) or _KEY.search(message)
     path = found_path["path"] if found_path else ""
     if missing := _MISSING.match(message):
         path, found = f"{path}.{missing['name']}", "nothing"
@@ -89,15 +90,20 @@ def _explain(message: str, value: object, allowed: Mapping[str, str]) -> Malform
 
 def _describe_at(value: object, path: str) -> str:
     """Describe what stands at a path of msgspec's, which names the keys of objects and not those of mappings."""
+    values = [value]
     position = 0
     while position < len(path):
-        if _MEMBER.match(path, position):
-            kinds = sorted({describe(member) for member in cast("dict[str, object]", value).values()})
-            return f"members that are {' or '.join(kinds[:_MEMBER_KINDS_MAX])}"
+        if member := _MEMBER.match(path, position):
+            position = member.end()
+            values = [each for mapping in values if isinstance(mapping, dict) for each in mapping.values()]
+            continue
         step = cast("re.Match[str]", _STEP.match(path, position))
         position = step.end()
         if step["name"] is not None:
-            value = cast("dict[str, object]", value)[step["name"]]
+            values = [cast("dict[str, object]", each)[step["name"]] for each in values]
         else:
-            value = cast("list[object]", value)[int(step["index"])]
-    return describe(value)
+            values = [cast("list[object]", each)[int(step["index"])] for each in values]
+    if not _MEMBER.search(path):
+        return describe(values[0])
+    kinds = sorted({describe(each) for each in values})
+    return f"members that are {' or '.join(kinds[:_MEMBER_KINDS_MAX])}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import hashlib
 import json
 import math
@@ -27,7 +28,7 @@ from pcs_backend.bulk import (
 from pcs_core.canonical import canonical_payload, payload_digest, round9
 from pcs_core.errors import IdentityError, MalformedError
 from pcs_core.params import Params
-from pcs_core.record import Record, check_identity, decode_record
+from pcs_core.record import PROOF_SUITE, Record, check_identity, decode_record
 from pcs_core.verify import verify
 
 FINITE = st.floats(allow_nan=False, allow_infinity=False)
@@ -165,6 +166,69 @@ def test_no_id_passes_for_that_of_parts_that_make_none(pcs_id: str) -> None:
 def test_ordinary_records_are_read_in_bulk() -> None:
     bodies = [pcs_records.body(pcs_records.document(epoch=epoch)) for epoch in range(20)]
     assert assert_reads_alike(bodies) == 20
+
+
+PROOF = {"suite": PROOF_SUITE, "proof": base64.b64encode(bytes(80)).decode()}
+METHODS = {
+    "d_hat": {"name": "projected", "k": 3, "x": 0.5},
+    "r": {"name": "pq-lz", "leading": True, "c": "ab"},
+}
+EXTENDED = {**GOOD, "version": "0.2", "methods": METHODS, "direction_proof": PROOF}
+PARAMETERS = [*VALUES, -(2**53), 2**53 - 1, 2.0**53, -(2**64), 1e400, "x" * 64, "x" * 65]
+
+
+@pytest.mark.parametrize(
+    "added", [{}, {"methods": METHODS}, {"direction_proof": PROOF}, {"methods": {}}], ids=str
+)
+def test_what_0_2_adds_is_read_in_bulk(added: dict[str, object]) -> None:
+    bodies = [pcs_records.body(pcs_records.document(epoch=n, version="0.2", **added)) for n in range(5)]
+    assert assert_reads_alike(bodies) == 5
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.2", "0.3"])
+@pytest.mark.parametrize(
+    "path", ["methods", "methods.r", "methods.r.name", "methods.r.c", "methods.R!", "methods.r.X!"]
+)
+def test_altered_methods_are_read_as_alone(version: str, path: str) -> None:
+    for value in PARAMETERS:
+        altered = json.loads(json.dumps({**EXTENDED, "version": version}))
+        *outer, last = path.split(".")
+        node = altered
+        for step in outer:
+            node = node[step]
+        node[last] = value
+        assert_reads_alike([json.dumps(altered).encode(), pcs_records.body(GOOD)])
+
+
+@pytest.mark.parametrize("version", ["0.1", "0.2", "0.3"])
+@pytest.mark.parametrize("path", ["direction_proof", "direction_proof.suite", "direction_proof.proof"])
+def test_altered_proofs_are_read_as_alone(version: str, path: str) -> None:
+    spellings = ["A" * 107 + "=", "A" * 106 + "B=", "A" * 108, "A" * 107 + "=\n", " " + "A" * 106 + "="]
+    for value in [*PARAMETERS, *spellings, {**PROOF, "more": 1}, {"suite": PROOF_SUITE}]:
+        altered = {**EXTENDED, "version": version}
+        if "." in path:
+            altered["direction_proof"] = {**PROOF, path.partition(".")[2]: value}
+        else:
+            altered[path] = value
+        assert_reads_alike([json.dumps(altered).encode()])
+
+
+@pytest.mark.parametrize("member", ["ft", "direction_proof"])
+@pytest.mark.parametrize("value", [b"1e999", b"[[1e999]]", b"1", b"[]", b'"\\ud800"'], ids=repr)
+def test_an_unknown_member_is_read_as_alone(member: str, value: bytes) -> None:
+    """What is not known msgspec skips without looking at it, and orjson refuses some of it."""
+    start = f'"{member}": {{'.encode()
+    body = pcs_records.body(EXTENDED)
+    altered = body.replace(start, start + b'"future": ' + value + b", ")
+    assert len(altered) > len(body)
+    assert_reads_alike([altered])
+
+
+@given(position=st.integers(0, 1_000), byte=st.binary(min_size=1, max_size=2), insert=st.booleans())
+@settings(max_examples=500, deadline=None)
+def test_damaged_bodies_of_0_2_are_read_as_alone(position: int, byte: bytes, insert: bool) -> None:
+    body = pcs_records.body(EXTENDED)
+    assert_reads_alike([body[:position] + byte + body[position + (0 if insert else len(byte)) :]])
 
 
 @given(position=st.integers(0, 700), byte=st.binary(min_size=1, max_size=2), insert=st.booleans())

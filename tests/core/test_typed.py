@@ -22,6 +22,7 @@ class Outer(msgspec.Struct, forbid_unknown_fields=True):
     table: dict[str, Annotated[int, Meta(ge=1)]] = {}
     rows: list[Inner] = []
     kind: Literal["a", "b"] = "a"
+    words: dict[Annotated[str, Meta(pattern="^[a-z]$")], dict[str, int]] = {}
 
 
 ALLOWED = {
@@ -32,6 +33,8 @@ ALLOWED = {
     "rows[].count": "a row's count",
     "table[]": "a cell",
     "kind": "a or b",
+    "words": "words",
+    "words[][]": "a number",
 }
 GOOD = {"count": 1, "names": ["x"]}
 
@@ -94,6 +97,13 @@ def test_a_value_that_fits_is_converted() -> None:
         ),
         ({"inner": GOOD, "kind": "secret"}, "$.kind", "a string of length 6", "a or b"),
         ({"inner": GOOD, "secret": 1}, "$", "an unknown member", "the whole"),
+        ({"inner": GOOD, "words": {"secret": {}}}, "$.words", "an object with 1 members", "words"),
+        (
+            {"inner": GOOD, "words": {"a": {"secret": "x"}, "b": {"other": 1}, "c": 7}},
+            "$.words[...][...]",
+            "members that are a string of length 1 or an integer",
+            "a number",
+        ),
         ({"inner": GOOD | {"names": 7}}, "$.inner.names", "an integer", "another kind of value"),
     ],
     ids=str,

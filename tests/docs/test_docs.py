@@ -26,7 +26,7 @@ from pcs_backend.problems import Problem
 from pcs_backend.secret_files import SECRETS, SUFFIX
 from pcs_core.errors import ParamsError
 from pcs_core.params import Params, parse_params
-from pcs_core.record import Record
+from pcs_core.record import ADDED_FIELDS, Record
 from pcs_core.verify import Reason
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -243,7 +243,10 @@ def test_bounds_table_has_every_bound_with_its_value() -> None:
 
 
 def test_contract_lists_the_fields_reasons_and_problems_of_the_code() -> None:
-    assert list(table("docs/contract.md", "1. The record", "field")) == list(Record.__struct_encode_fields__)
+    added = list(table("docs/contract.md", "1. The record", "field of 0.2"))
+    assert added == list(ADDED_FIELDS)
+    fields = list(table("docs/contract.md", "1. The record", "field"))
+    assert [*fields, *added] == list(Record.__struct_encode_fields__)
     text = read("docs/contract.md")
     reasons = text.partition("The reasons are stable codes:")[2].partition(".")[0]
     assert re.findall(r"`(\w+)`", reasons) == list(get_args(Reason))

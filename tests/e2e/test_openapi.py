@@ -62,6 +62,13 @@ def test_records_of_the_contract_fit_the_schema_and_malformed_ones_do_not() -> N
         {"ft": {}},
     ):
         assert record.is_valid(pcs_records.document(**change)) is False
+    for added in ({"methods": {"r": {"name": "X"}}}, {"methods": 7}, {"direction_proof": {}}):
+        assert record.is_valid(pcs_records.document(**added)) is True, "0.1 ignores them"
+        assert record.is_valid(pcs_records.document(version="0.2", **added)) is False
+    methods = {"r": {"name": "pq-lz", "codes": 256, "seeded": True, "codebook": "ab"}}
+    proof = {"suite": "ECVRF-EDWARDS25519-SHA512-TAI", "proof": "A" * 107 + "="}
+    additions = {"methods": methods, "direction_proof": proof}
+    assert record.is_valid(pcs_records.document(version="0.2", **additions)) is True
     for name in pcs_records.document():
         assert record.is_valid({k: v for k, v in pcs_records.document().items() if k != name}) is False
 

@@ -37,6 +37,16 @@ def records() -> Seeds:
     for name in ("shard_id", "sent_at", "regime", "sig", "schema", "merkle_root", "N_j", "scales", "ft"):
         yield f"canary-{name}", pcs_records.body(pcs_records.document() | {name: CANARY})
     yield "canary-member", pcs_records.body(pcs_records.document() | {CANARY: 1, "ft": {CANARY: 2}})
+    methods = {"r": {"name": "pq-lz", "codes": 256, "lz": True, "codebook": "ab", "length": 0.5}}
+    proof = {"suite": "ECVRF-EDWARDS25519-SHA512-TAI", "proof": "A" * 107 + "="}
+    yield (
+        "methods",
+        pcs_records.body(pcs_records.document(version="0.2", methods=methods, direction_proof=proof)),
+    )
+    yield (
+        "canary-methods",
+        pcs_records.body(pcs_records.document(version="0.2", methods={"r": {CANARY: CANARY}})),
+    )
     yield "leap-second", pcs_records.body(pcs_records.document(sent_at="2016-12-31T23:59:60.5Z"))
 
 

@@ -248,4 +248,47 @@ def _record() -> _Json:
         "sig": {"type": "string"},
         "ft": {"type": "object", "required": list(ft), "properties": ft},
     }
-    return {"type": "object", "required": list(properties), "properties": properties}
+    return {
+        "type": "object",
+        "required": list(properties),
+        "properties": properties,
+        "if": {"properties": {"version": {"const": contract.VERSION_FIRST}}},
+        "else": {"properties": _additions()},
+    }
+
+
+def _additions() -> _Json:
+    """Return the optional fields of 0.2, which 0.1 ignores."""
+    characters, number_max = contract.METHOD_CHARACTERS_MAX, contract.METHOD_NUMBER_MAX
+    word: _Json = {"type": "string", "pattern": f"^[a-z0-9_.-]{{1,{characters}}}$"}
+    method: _Json = {
+        "type": "object",
+        "required": ["name"],
+        "maxProperties": contract.METHOD_MEMBERS_MAX,
+        "propertyNames": word,
+        "properties": {"name": word},
+        "additionalProperties": {
+            "type": ["number", "boolean", "string"],
+            "minimum": -number_max,
+            "maximum": number_max,
+            "maxLength": characters,
+        },
+    }
+    return {
+        "methods": {
+            "type": ["object", "null"],
+            "description": "How signals were computed: d_hat, coh_star, r to the method's name and parameters",
+            "maxProperties": contract.METHODS_MAX,
+            "propertyNames": word,
+            "additionalProperties": method,
+        },
+        "direction_proof": {
+            "type": ["object", "null"],
+            "description": "That the seed follows from merkle_root, epoch and shard_id",
+            "required": ["suite", "proof"],
+            "properties": {
+                "suite": {"const": contract.PROOF_SUITE},
+                "proof": {"type": "string", "pattern": f"^{contract.PROOF_PATTERN}$"},
+            },
+        },
+    }
