@@ -227,6 +227,7 @@ def _open_stream(
         settings=request.settings,
         params=config.params,
         signer=signer,
+        direction_key=config.direction_key,
         allow_missing=request.allow_missing,
         missing=missing,
         inputs=tuple(source.name for source in sources),

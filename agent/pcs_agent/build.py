@@ -10,7 +10,7 @@ from pcs_core.budget import compute_budget
 from pcs_core.canonical import round9
 from pcs_core.identity import ShardId, compute_pcs_id
 from pcs_core.params import Params
-from pcs_core.record import SCHEMA, VERSION_FIRST, Ft, Record
+from pcs_core.record import SCHEMA, VERSION, VERSION_FIRST, DirectionProof, Ft, Record
 from pcs_core.regime import classify_regime
 from pcs_core.slope import theil_sen_slope
 
@@ -24,6 +24,7 @@ def build_record(
     params: Params,
     sent_at_s: float,
     more_fallbacks: tuple[Fallback, ...] = (),
+    direction: tuple[int, DirectionProof] | None = None,
 ) -> Record:
     """Return the unsigned record of one window, attempt 1, outbox_seq 0.
 
@@ -38,7 +39,9 @@ def build_record(
         params: Thresholds and weights.
         sent_at_s: Seconds since 1970.
         more_fallbacks: Codes known before any signal was computed, such as a missing input.
+        direction: The seed that was used instead of the settings', and its proof.
     """
+    seed, proof = (settings.seed, None) if direction is None else direction
     scales = list(settings.scales)
     d_hat = round9(theil_sen_slope(scales, [signals.n_j[scale] for scale in scales]))
     coh_star, r = round9(signals.coh_star), round9(signals.r)
@@ -46,12 +49,12 @@ def build_record(
     return Record(
         pcs_id=compute_pcs_id(signals.merkle_root, epoch, shard_id),
         schema=SCHEMA,
-        version=VERSION_FIRST,
+        version=VERSION if signals.methods or proof else VERSION_FIRST,
         shard_id=shard_id,
         epoch=epoch,
         attempt=1,
         sent_at=format_time(sent_at_s),
-        seed=settings.seed,
+        seed=seed,
         scales=scales,
         n_j={str(scale): signals.n_j[scale] for scale in scales},
         d_hat=d_hat,
@@ -68,6 +71,8 @@ def build_record(
             fallbacks=[str(code) for code in fallbacks],
             clock_skew_ms=0,
         ),
+        methods=signals.methods or None,
+        direction_proof=proof,
     )
 
 

@@ -53,11 +53,14 @@ from pcs_core.signing import (
     VerificationKey,
     decode_key_base64,
 )
+from pcs_core.vrf import VrfPublicKey, VrfSecretKey
 
 ENDPOINT = "ENDPOINT"
 PCS_SIGN_ALG = "PCS_SIGN_ALG"
 PCS_HMAC_KEY = "PCS_HMAC_KEY"
 PCS_ED25519_SECRET_B64 = "PCS_ED25519_SECRET_B64"  # noqa: S105  # the variable's name
+PCS_VRF_SECRET_B64 = "PCS_VRF_SECRET_B64"  # noqa: S105  # the variable's name
+PCS_VRF_PUB_B64 = "PCS_VRF_PUB_B64"
 SIGN_REQUESTS = "SIGN_REQUESTS"
 TLS_CA_FILE = "TLS_CA_FILE"
 TLS_CLIENT_CERT = "TLS_CLIENT_CERT"
@@ -71,6 +74,7 @@ BATCH_GZIP = "BATCH_GZIP"
 PCS_PARAMS_FILE = "PCS_PARAMS_FILE"
 LOG_LEVEL = "LOG_LEVEL"
 KEY_FILE_OPTION = "--key-file"
+VRF_KEY_FILE_OPTION = "--vrf-key-file"
 
 OUTBOX_DIR_DEFAULT = "./outbox"
 RETENTION_DAYS_DEFAULT, RETENTION_DAYS_MAX = 14.0, 36_500.0
@@ -93,6 +97,8 @@ class Config:
         algorithm: How records are signed.
         signer: The key, `None` where signing is off.
         message_signer: Signs whole requests; `None` where that, or signing, is off.
+        direction_key: Proves directions; `None` where seeds are chosen.
+        direction_keys: What `verify` checks proofs with; `None` where it does not.
         tls: Whom the agent trusts and what it shows; `None` for plain HTTP.
         verification_keys: What `verify` checks signatures with; empty where signing is off.
         outbox_dir: Folder of the outbox.
@@ -110,6 +116,8 @@ class Config:
     algorithm: SigningAlgorithm
     signer: Signer | None
     message_signer: Signer | None
+    direction_key: VrfSecretKey | None
+    direction_keys: tuple[VrfPublicKey, ...] | None
     tls: ssl.SSLContext | None = field(repr=False)
     verification_keys: tuple[VerificationKey, ...]
     outbox_dir: str
@@ -146,13 +154,18 @@ class Config:
         return self.signer
 
 
-def read_environment(key_file: str | None = None, ca_file: str | None = None) -> Config:
+def read_environment(
+    key_file: str | None = None, ca_file: str | None = None, vrf_key_file: str | None = None
+) -> Config:
     """Check the process's environment, as `load_config` does; the only place that reads it."""
-    return load_config(os.environ, key_file, ca_file)
+    return load_config(os.environ, key_file, ca_file, vrf_key_file)
 
 
 def load_config(
-    environ: Mapping[str, str], key_file: str | None = None, ca_file: str | None = None
+    environ: Mapping[str, str],
+    key_file: str | None = None,
+    ca_file: str | None = None,
+    vrf_key_file: str | None = None,
 ) -> Config:
     """Check every variable.
 
@@ -160,6 +173,7 @@ def load_config(
         environ: The environment.
         key_file: Path given with `--key-file`.
         ca_file: Path given with `--ca-file`.
+        vrf_key_file: Path given with `--vrf-key-file`.
 
     Raises:
         ConfigError: A value that cannot be used; names the variable, never a secret's value.
@@ -170,6 +184,11 @@ def load_config(
     endpoint = values.get(ENDPOINT)
     algorithm = _read_algorithm(values, key_file)
     keys = _read_keys(values, algorithm, key_file)
+    direction_key, vrf_warnings = _read_vrf_secret(values, vrf_key_file)
+    if direction_key is not None and direction_key.seed == getattr(keys.signer, "seed", None):
+        raise ConfigError(
+            f"{PCS_VRF_SECRET_B64}: found the key that signs records; allowed: a key of its own"
+        )
     level = values.get(LOG_LEVEL, "warning").lower()
     if level not in LOG_LEVELS:
         raise ConfigError(f"{LOG_LEVEL}: found an unknown level; allowed: {', '.join(LOG_LEVELS)}")
@@ -185,6 +204,8 @@ def load_config(
         algorithm=algorithm,
         signer=keys.signer,
         message_signer=keys.message_signer if sign_requests else None,
+        direction_key=direction_key,
+        direction_keys=_read_vrf_public_keys(values, direction_key),
         tls=tls,
         verification_keys=keys.verification,
         outbox_dir=outbox_dir,
@@ -196,7 +217,7 @@ def load_config(
         batch_gzip=_read_flag(values, BATCH_GZIP, default=False),
         log_level=level,
         params=_read_params(values),
-        warnings=(*keys.warnings, *tls_warnings),
+        warnings=(*keys.warnings, *vrf_warnings, *tls_warnings),
     )
 
 
@@ -352,12 +373,12 @@ def _warn_of_short_key(secret: bytes) -> tuple[str, ...]:
     return (f"{PCS_HMAC_KEY}: found {len(secret)} bytes; {HMAC_KEY_SHORT_BYTES} or more are harder to guess",)
 
 
-def _warn_of_mode(path: str, mode: int) -> tuple[str, ...]:
+def _warn_of_mode(option: str, path: str, mode: int) -> tuple[str, ...]:
     """Warn of a file with a secret that others than its owner can read or replace."""
     if not (stat.S_ISREG(mode) and mode & _OTHERS_MASK):
         return ()
     warning = (
-        f"{KEY_FILE_OPTION}: {display_name(path)}: found mode {stat.S_IMODE(mode):04o}, which lets others than the owner "
+        f"{option}: {display_name(path)}: found mode {stat.S_IMODE(mode):04o}, which lets others than the owner "
         "at the secret; 0600 does not (chmod 600)"
     )
     return (warning,)
@@ -375,15 +396,55 @@ def _read_key_file(path: str, algorithm: SigningAlgorithm) -> _Keys:
     data, mode = _read_file(KEY_FILE_OPTION, path, KEY_FILE_BYTES_MAX)
     try:
         if algorithm is SigningAlgorithm.HMAC:
-            return _hmac_keys(data.removesuffix(b"\n").removesuffix(b"\r"), _warn_of_mode(path, mode))
+            return _hmac_keys(
+                data.removesuffix(b"\n").removesuffix(b"\r"), _warn_of_mode(KEY_FILE_OPTION, path, mode)
+            )
         if b"PUBLIC KEY" in data:
             return _Keys(None, None, (parse_ed25519_public(data),))
         secret = parse_ed25519_secret(data)
     except KeyMaterialError as error:
         problem = str(error)
     else:
-        return _ed25519_keys(secret, _warn_of_mode(path, mode))
+        return _ed25519_keys(secret, _warn_of_mode(KEY_FILE_OPTION, path, mode))
     raise ConfigError(f"{KEY_FILE_OPTION}: {display_name(path)}: {problem}")
+
+
+def _read_vrf_secret(
+    values: Mapping[str, str], key_file: str | None
+) -> tuple[VrfSecretKey | None, tuple[str, ...]]:
+    warnings: tuple[str, ...] = ()
+    name, text = PCS_VRF_SECRET_B64, values.get(PCS_VRF_SECRET_B64)
+    if key_file is not None:
+        data, mode = _read_file(VRF_KEY_FILE_OPTION, key_file, KEY_FILE_BYTES_MAX)
+        name, text = (
+            f"{VRF_KEY_FILE_OPTION}: {display_name(key_file)}",
+            data.strip().decode("ascii", "replace"),
+        )
+        warnings = _warn_of_mode(VRF_KEY_FILE_OPTION, key_file, mode)
+    if text is None:
+        return None, ()
+    try:
+        return VrfSecretKey(decode_key_base64(text)), warnings
+    except KeyMaterialError as error:
+        problem = str(error)
+    raise ConfigError(f"{name}: {problem}")
+
+
+def _read_vrf_public_keys(
+    values: Mapping[str, str], secret: VrfSecretKey | None
+) -> tuple[VrfPublicKey, ...] | None:
+    """Return the public keys that are configured, the secret key's own among them; `None` without any."""
+    try:
+        keys = [
+            VrfPublicKey(decode_key_base64(text))
+            for text in values.get(PCS_VRF_PUB_B64, "").split(",")
+            if text
+        ]
+    except KeyMaterialError as error:
+        problem = str(error)
+    else:
+        return (*keys, *([secret.public] if secret else [])) or None
+    raise ConfigError(f"{PCS_VRF_PUB_B64}: {problem}")
 
 
 def _read_params(values: Mapping[str, str]) -> Params:

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Iterator, Sequence
+from functools import lru_cache
 from itertools import zip_longest
 from typing import NamedTuple
 
@@ -39,11 +40,13 @@ from pcs_agent.fallbacks import Fallback
 from pcs_agent.outbox import Entry, Outbox, State, Verdict
 from pcs_agent.signals import SignalSettings, compute_signals
 from pcs_agent.wording import count_of
+from pcs_core.direction_proof import prove_directions
 from pcs_core.identity import EPOCH_MAX, PcsId, ShardId
 from pcs_core.params import Params
 from pcs_core.ports import Offload, WallClock
-from pcs_core.record import Record
+from pcs_core.record import DirectionProof, Record
 from pcs_core.signing import Signer, sign_record
+from pcs_core.vrf import VrfSecretKey
 
 COMPACT_EVERY_WINDOWS = 1_000
 """A stream without end compacts its outbox on the way."""
@@ -67,6 +70,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
         settings: What the signals depend on.
         params: Thresholds and weights.
         signer: The key, `None` where signing is off.
+        direction_key: Proves the directions, whose seed follows from it; `None`: the seed is that of the settings.
         allow_missing: Whether a stream without events makes a degraded record instead of an error.
         missing: How many inputs do not exist.
         inputs: Names of those that do, for messages.
@@ -79,6 +83,7 @@ class Job(msgspec.Struct, frozen=True, kw_only=True):
     signer: Signer | None
     allow_missing: bool
     missing: int
+    direction_key: VrfSecretKey | None = None
     inputs: tuple[str, ...] = ()
 
 
@@ -166,17 +171,27 @@ def summarise(windows: Sequence[Window], job: Job, clock: WallClock) -> list[Sum
             fallbacks = (Fallback.INPUT_MISSING,)
         elif len(window.events) == 0:
             fallbacks = (Fallback.INPUT_EMPTY,)
+        epoch = job.first_epoch + window.number
+        prove = None if job.direction_key is None else _prover(job.direction_key, epoch, job.shard_id)
+        seed_of = None if prove is None else lambda root, prove=prove: prove(root)[0]
+        signals = compute_signals(window.events, job.settings, seed_of=seed_of)
         record = build_record(
-            compute_signals(window.events, job.settings),
+            signals,
             job.settings,
             shard_id=job.shard_id,
-            epoch=job.first_epoch + window.number,
+            epoch=epoch,
             params=job.params,
             sent_at_s=clock(),
             more_fallbacks=fallbacks,
+            direction=None if prove is None else prove(signals.merkle_root),
         )
         summaries.append(Summary(sign_record(record, job.signer), len(window.events)))
     return summaries
+
+
+def _prover(key: VrfSecretKey, epoch: int, shard_id: ShardId) -> Callable[[str], tuple[int, DirectionProof]]:
+    """Return what gives the seed and its proof for a Merkle root, and computes them once."""
+    return lru_cache(maxsize=1)(lambda root: prove_directions(key, root, epoch, shard_id))
 
 
 def append_new(summaries: Sequence[Summary], outbox: Outbox) -> list[Entry]:

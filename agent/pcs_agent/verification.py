@@ -14,6 +14,7 @@ import msgspec
 from pcs_agent.wording import display_name
 from pcs_core.budget import compute_budget
 from pcs_core.canonical import round9
+from pcs_core.direction_proof import DirectionReason, Directions
 from pcs_core.errors import BadSignatureError, IdentityError, MalformedError
 from pcs_core.identity import PcsId
 from pcs_core.keyring import Keyring
@@ -21,7 +22,7 @@ from pcs_core.params import Params
 from pcs_core.record import Record, check_identity, decode_record
 from pcs_core.regime import classify_regime
 from pcs_core.signing import VerificationKey
-from pcs_core.verify import Reason, Recomputed, verify
+from pcs_core.verify import NOT_ASKED, Reason, Recomputed, verify
 
 RECORD_BYTES_MAX = 262_144
 """What a backend takes by default (contract §4 step 1)."""
@@ -31,7 +32,8 @@ class Check(msgspec.Struct, frozen=True):
     """One check.
 
     Attributes:
-        check: `structure`, `identity`, `signature`, or a reason code of contract §4.
+        check: `structure`, `identity`, `signature`, a reason code of contract §4, or `direction_proof` of a record that
+            has one with which nothing is wrong.
         ok: Whether it held; `None` if it could not be made.
         detail: What is wrong, or why it could not be made; empty otherwise.
     """
@@ -57,13 +59,19 @@ class Finding(msgspec.Struct, frozen=True):
     recomputed: Recomputed | None
 
 
-def check_record(body: bytes, keys: Sequence[VerificationKey], params: Params) -> Finding:
+def check_record(
+    body: bytes,
+    keys: Sequence[VerificationKey],
+    params: Params,
+    directions: Directions = NOT_ASKED,
+) -> Finding:
     """Check one record.
 
     Args:
         body: The record, JSON.
         keys: Keys a signature may be made with; without any, the signature is not checked.
         params: Tolerances, weights and thresholds.
+        directions: Keys a proof of directions may be made with.
     """
     if len(body) > RECORD_BYTES_MAX:
         detail = f"$: found {len(body)} bytes or more; allowed: up to {RECORD_BYTES_MAX}"
@@ -73,11 +81,17 @@ def check_record(body: bytes, keys: Sequence[VerificationKey], params: Params) -
     except MalformedError as error:
         return Finding(False, None, [Check("structure", False, str(error))], None)
     checks = [Check("structure", True), _check_identity(record), _check_signature(record, keys)]
-    verdict = verify(record, params)
+    verdict = verify(record, params, directions=directions)
     for reason in get_args(Reason):
         failed = reason in verdict.reasons
+        if reason in get_args(DirectionReason) and not failed:
+            continue
         detail = _explain(reason, record, verdict.recomputed, params) if failed else ""
         checks.append(Check(reason, not failed, detail))
+    if record.direction_proof is not None and not set(get_args(DirectionReason)) & set(verdict.reasons):
+        unchecked = directions.keys is None
+        detail = "not checked: no key is configured" if unchecked else ""
+        checks.append(Check("direction_proof", None if unchecked else True, detail))
     ok = all(check.ok is not False for check in checks)
     return Finding(ok, record.pcs_id, checks, verdict.recomputed)
 
@@ -103,6 +117,12 @@ def _explain(reason: Reason, record: Record, recomputed: Recomputed, params: Par
             return f"budget {record.budget}; D_hat, coh_star and r as claimed give {budget}; tolerance {params.tol_budget}"
         case "degraded":
             return f"fallbacks: {display_name(', '.join(record.ft.fallbacks)) or 'none named'}"
+        case "direction_proof_invalid":
+            return "no key that is configured verifies the proof for this merkle_root, epoch and shard_id"
+        case "direction_seed_mismatch":
+            return f"seed {record.seed} is not the one that follows from its proof"
+        case "direction_proof_missing":
+            return "there is no proof"
 
 
 def _check_identity(record: Record) -> Check:

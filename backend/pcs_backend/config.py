@@ -57,6 +57,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         pcs_hmac_keys: More of them, comma-separated.
         pcs_ed25519_pub_b64: Public keys, comma-separated.
         pcs_keys_file: TOML file of keys and tenants.
+        pcs_vrf_pub_b64: Public keys that proofs of directions are checked with, comma-separated.
+        require_direction_proof: Whether a record without such a proof is escalated.
         multi_tenant: Whether tenants are kept apart; otherwise all are `default`.
         require_message_signature: Whether every request must be signed as a whole.
         message_signature_max_age_s: How far such a signature may lie from its arrival.
@@ -98,6 +100,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     pcs_hmac_keys: str = ""
     pcs_ed25519_pub_b64: str = ""
     pcs_keys_file: str = ""
+    pcs_vrf_pub_b64: str = ""
+    require_direction_proof: bool = False
     multi_tenant: bool = False
     require_message_signature: bool = False
     message_signature_max_age_s: Annotated[float, Meta(gt=0, le=86_400)] = 300.0
@@ -144,6 +148,8 @@ ALLOWED = {
     "PCS_HMAC_KEYS": "keys, comma-separated",
     "PCS_ED25519_PUB_B64": "standard base64 of 32-byte public keys, comma-separated",
     "PCS_KEYS_FILE": "a TOML file of keys",
+    "PCS_VRF_PUB_B64": "standard base64 of 32-byte VRF public keys, comma-separated",
+    "REQUIRE_DIRECTION_PROOF": "true or false, true with a key of proofs",
     "MULTI_TENANT": "true or false",
     "REQUIRE_MESSAGE_SIGNATURE": "true or false",
     "MESSAGE_SIGNATURE_MAX_AGE_S": "a number of seconds above 0, up to 86400",

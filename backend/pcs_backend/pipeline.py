@@ -57,6 +57,7 @@ from pcs_backend.problems import Problem, malformed_reply, rate_limited_reply, u
 from pcs_backend.trust.limits import TenantLimiter
 from pcs_backend.trust.policy import Trust
 from pcs_backend.trust.token_bucket import TokenBucket
+from pcs_core.direction_proof import check_directions
 from pcs_core.errors import BadSignatureError, MalformedError
 from pcs_core.params import Params
 from pcs_core.ports import MonotonicClock, Offload, WallClock
@@ -162,7 +163,7 @@ class Pipeline:
             dedup_ttl_s: How long an outcome is remembered.
             record_bytes_max: Largest record of a batch.
             batch_bytes_max: Largest batch once inflated.
-            offload: Where batches are inflated.
+            offload: Where batches are inflated and proofs checked.
             inbox_is_own: Whether the inbox is this worker's; the store may keep outcomes in that one only.
         """
         self._inbox = inbox
@@ -327,7 +328,7 @@ class Pipeline:
         A record that is known is verified in vain, which costs less than asking for it before; its verdict counts for
         nothing. Where there is no room for an outcome, or a first one cannot be read, the others have theirs all the same.
         """
-        judged = verify_many([each.record for each in examined], self._params)  # 8
+        judged = await self._verify(examined)  # 8
         placed: Sequence[Placed | None]
         detail = ""
         try:
@@ -346,6 +347,22 @@ class Pipeline:
             _Undecided(each.entry, detail) if one is None else _Answered(each, one)
             for each, one in zip(examined, placed, strict=True)
         ]
+
+    async def _verify(self, examined: Sequence[Examined]) -> list[Verdict]:
+        """Step 8. Proofs of directions cost half a millisecond each, so they are checked off the loop."""
+        verdicts = verify_many([each.record for each in examined], self._params)
+        trust = self._trust()
+        if not trust.direction_keys:
+            return verdicts
+        asked = [
+            (each.record, trust.directions(each.record, each.author.tenant, each.entry.received.request))
+            for each in examined
+        ]
+        if any(record.direction_proof is not None for record, _ in asked):
+            reasons = await self._offload.run(lambda: [check_directions(*each) for each in asked])
+        else:
+            reasons = [check_directions(*each) for each in asked]
+        return [verdict.adding(reason) for verdict, reason in zip(verdicts, reasons, strict=True)]
 
     def _candidates(self, examined: Sequence[Examined], judged: Sequence[Verdict]) -> list[Candidate]:
         now_ms = int(self._now() * 1_000)

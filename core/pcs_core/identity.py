@@ -31,6 +31,20 @@ def is_pcs_id(text: str) -> bool:
     return _HEX_DIGEST.match(text) is not None
 
 
+def identity_bytes(merkle_root: str, epoch: int, shard_id: str) -> bytes:
+    """Return `merkle_root|epoch|shard_id` over ASCII: what `pcs_id` hashes and a proof of directions is about.
+
+    Args:
+        merkle_root: 64 lower-case hex digits.
+        epoch: 0 … 2^53−1.
+        shard_id: As `ShardId`.
+
+    >>> identity_bytes("00" * 32, 1, "shard-a")[-10:]
+    b'|1|shard-a'
+    """
+    return f"{merkle_root}|{epoch}|{shard_id}".encode("ascii")
+
+
 def compute_pcs_id(merkle_root: str, epoch: int, shard_id: str) -> PcsId:
     """Return the SHA-256 of `merkle_root|epoch|shard_id`, over ASCII, in lower-case hex.
 
@@ -42,4 +56,4 @@ def compute_pcs_id(merkle_root: str, epoch: int, shard_id: str) -> PcsId:
     >>> compute_pcs_id("00" * 32, 1, "shard-a")[:16]
     'ed421516ebbf3efc'
     """
-    return PcsId(hashlib.sha256(f"{merkle_root}|{epoch}|{shard_id}".encode("ascii")).hexdigest())
+    return PcsId(hashlib.sha256(identity_bytes(merkle_root, epoch, shard_id)).hexdigest())

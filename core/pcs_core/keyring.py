@@ -57,23 +57,19 @@ class KeyRefusal(enum.StrEnum):
     SHARD = "shard"
 
 
-class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, eq=False):
-    """A key and what it may sign for.
+class KeyTerms(msgspec.Struct, frozen=True, kw_only=True, eq=False):
+    """What a key counts for.
 
     Attributes:
         key_id: The operator's name of it, or the one that follows from the key.
-        record_key: Checks signatures of records.
-        message_key: Checks signatures of whole requests; `None` if it is not known.
-        tenant: Whose records it signs.
-        shards: Patterns of the shards it may sign for; `*` stands for any characters.
+        tenant: Whose records it is for.
+        shards: Patterns of the shards it is for; `*` stands for any characters.
         not_before_s: Seconds since 1970 from which on it counts.
         not_after_s: Seconds since 1970 from which on it counts no more.
         revoked: Whether it counts for nothing.
     """
 
     key_id: str
-    record_key: VerificationKey
-    message_key: VerificationKey | None = None
     tenant: str = DEFAULT_TENANT
     shards: tuple[str, ...] = EVERY_SHARD
     not_before_s: float = -math.inf
@@ -81,7 +77,7 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, eq=False):
     revoked: bool = False
 
     def refusal(self, at_s: float, shard_id: str | None = None) -> KeyRefusal | None:
-        """Why it may not sign at a time, and for a shard if one is given; `None` if it may."""
+        """Why it does not count at a time, and for a shard if one is given; `None` if it does."""
         if self.revoked:
             return KeyRefusal.REVOKED
         if at_s < self.not_before_s:
@@ -91,6 +87,18 @@ class KeyEntry(msgspec.Struct, frozen=True, kw_only=True, eq=False):
         if shard_id is None or self.shards == EVERY_SHARD:
             return None
         return None if any(matches(pattern, shard_id) for pattern in self.shards) else KeyRefusal.SHARD
+
+
+class KeyEntry(KeyTerms, frozen=True, kw_only=True, eq=False):
+    """A key that signs, and what it may sign for.
+
+    Attributes:
+        record_key: Checks signatures of records.
+        message_key: Checks signatures of whole requests; `None` if it is not known.
+    """
+
+    record_key: VerificationKey
+    message_key: VerificationKey | None = None
 
 
 class Keyring:

@@ -12,6 +12,11 @@
     not_after = 2027-11-21T00:00:00Z
     revoked = false
 
+    [[direction_keys]]                # what proofs of directions are checked with
+    id = "plant-7-directions"
+    public_key = "file:plant-7-vrf.pub" # base64, the same three ways
+    # tenant, shards, not_before, not_after, revoked as above
+
     [[peers]]                         # names in client certificates
     name = "gateway-1.example"
     tenant = "plants"
@@ -28,13 +33,14 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Literal, TypedDict
 
 import msgspec
 from msgspec import Meta
 
+from pcs_core.direction_proof import DIRECTION_KEYS_MAX, DirectionKey
 from pcs_core.errors import KeyMaterialError, KeyringError, MalformedError
 from pcs_core.keyfile import parse_ed25519_public
 from pcs_core.keyring import (
@@ -44,8 +50,9 @@ from pcs_core.keyring import (
     KeyEntry,
     message_hmac_key,
 )
-from pcs_core.signing import Ed25519PublicKey, HmacKey, VerificationKey
+from pcs_core.signing import Ed25519PublicKey, HmacKey, VerificationKey, decode_key_base64
 from pcs_core.typed import convert
+from pcs_core.vrf import VrfPublicKey
 
 TENANTS_MAX = 1_000
 PEERS_MAX = 10_000
@@ -79,22 +86,20 @@ class KeyFile(msgspec.Struct, frozen=True):
     """What a key file says.
 
     Attributes:
-        entries: The keys.
+        entries: The keys that sign.
+        direction_keys: The keys that prove directions.
         peers: Tenant of each certificate name.
         limits: Limits of each tenant that has any.
     """
 
     entries: tuple[KeyEntry, ...]
+    direction_keys: tuple[DirectionKey, ...]
     peers: Mapping[str, str]
     limits: Mapping[str, TenantLimits]
 
 
-class _Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class _Terms(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     id: _KeyId
-    algorithm: Literal["hmac", "ed25519"]
-    secret: _Reference | None = None
-    public_key: _Reference | None = None
-    message_public_key: _Reference | None = None
     tenant: _Tenant = DEFAULT_TENANT
     shards: Annotated[list[_Pattern], Meta(min_length=1, max_length=SHARD_PATTERNS_MAX)] = msgspec.field(
         default_factory=lambda: list(EVERY_SHARD)
@@ -104,6 +109,17 @@ class _Key(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     revoked: bool = False
 
 
+class _Key(_Terms, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    algorithm: Literal["hmac", "ed25519"]
+    secret: _Reference | None = None
+    public_key: _Reference | None = None
+    message_public_key: _Reference | None = None
+
+
+class _DirectionKey(_Terms, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    public_key: _Reference | None = None
+
+
 class _Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     name: Annotated[str, Meta(min_length=1, max_length=255)]
     tenant: _Tenant
@@ -111,6 +127,7 @@ class _Peer(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     keys: Annotated[list[_Key], Meta(max_length=KEYS_MAX)] = []
+    direction_keys: Annotated[list[_DirectionKey], Meta(max_length=DIRECTION_KEYS_MAX)] = []
     peers: Annotated[list[_Peer], Meta(max_length=PEERS_MAX)] = []
     tenants: Annotated[dict[_Tenant, TenantLimits], Meta(max_length=TENANTS_MAX)] = {}
 
@@ -118,7 +135,7 @@ class _File(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 _LINE = re.compile(r"at line \d+")
 _REFERENCE_RULE = "the key, or file:PATH, or env:NAME"
 _ALLOWED = {
-    "": "a table with only keys, peers and tenants",
+    "": "a table with only keys, direction_keys, peers and tenants",
     "keys": f"up to {KEYS_MAX} tables",
     "keys[]": "a table with only these names: " + ", ".join(_Key.__struct_fields__),
     "keys[].id": "1 to 64 characters of A-Z a-z 0-9 . _ -",
@@ -132,6 +149,8 @@ _ALLOWED = {
     "keys[].not_before": "a date and time with its offset",
     "keys[].not_after": "a date and time with its offset",
     "keys[].revoked": "true or false",
+    "direction_keys": f"up to {DIRECTION_KEYS_MAX} tables",
+    "direction_keys[]": "a table with only these names: " + ", ".join(_DirectionKey.__struct_fields__),
     "peers": f"up to {PEERS_MAX} tables",
     "peers[]": "a table with only name and tenant",
     "peers[].name": "a name in a client certificate, of up to 255 characters",
@@ -140,6 +159,13 @@ _ALLOWED = {
     "tenants[]": "a table with only rate and daily",
     "tenants[].rate": "a number from 0 to 1000000 (records a second, 0 = no limit)",
     "tenants[].daily": "an integer from 0 (records a day, 0 = no limit)",
+}
+_ALLOWED |= {
+    f"direction_keys[]{name}": rule
+    for name, rule in (
+        (path.removeprefix("keys[]"), rule) for path, rule in _ALLOWED.items() if path.startswith("keys[].")
+    )
+    if name.partition("[")[0].removeprefix(".") in _DirectionKey.__struct_fields__
 }
 
 
@@ -171,45 +197,80 @@ def parse_key_file(text: str, environ: Mapping[str, str], read_file: ReadFile) -
 
 
 def _build(file: _File, environ: Mapping[str, str], read_file: ReadFile) -> KeyFile:
-    ids: dict[str, int] = {}
-    entries = []
-    for number, key in enumerate(file.keys):
-        place = f"$.keys[{number}]"
-        if key.id in ids:
-            raise KeyringError(
-                f"{place}.id: found the id of keys[{ids[key.id]}] again; allowed: a different id for each"
-            )
-        ids[key.id] = number
-        entries.append(
-            _build_entry(place, key, lambda where, reference: _resolve(where, reference, environ, read_file))
-        )
+    def resolve(where: str, reference: str | None) -> bytes:
+        return _resolve(where, reference, environ, read_file)
+
+    _check_ids("keys", file.keys)
+    entries = [_build_entry(f"$.keys[{number}]", key, resolve) for number, key in enumerate(file.keys)]
+    _check_ids("direction_keys", file.direction_keys)
+    direction_keys = [
+        _build_direction_key(f"$.direction_keys[{number}]", key, resolve)
+        for number, key in enumerate(file.direction_keys)
+    ]
     peers: dict[str, str] = {}
     for number, peer in enumerate(file.peers):
         if peers.setdefault(peer.name, peer.tenant) != peer.tenant:
             raise KeyringError(
                 f"$.peers[{number}].name: found a name again with another tenant; allowed: one tenant a name"
             )
-    return KeyFile(entries=tuple(entries), peers=peers, limits=file.tenants)
+    return KeyFile(
+        entries=tuple(entries), direction_keys=tuple(direction_keys), peers=peers, limits=file.tenants
+    )
+
+
+def _check_ids(name: str, keys: Sequence[_Terms]) -> None:
+    ids: dict[str, int] = {}
+    for number, key in enumerate(keys):
+        if (first := ids.setdefault(key.id, number)) != number:
+            raise KeyringError(
+                f"$.{name}[{number}].id: found the id of {name}[{first}] again; allowed: a different id for each"
+            )
+
+
+def _build_direction_key(place: str, key: _DirectionKey, resolve: _Resolve) -> DirectionKey:
+    terms = _build_terms(place, key)
+    where = f"{place}.public_key"
+    try:
+        public_key = VrfPublicKey(
+            decode_key_base64(resolve(where, key.public_key).decode("ascii", "replace"))
+        )
+    except KeyMaterialError as error:
+        problem = f"{where}: {error}"
+    else:
+        return DirectionKey(public_key=public_key, **terms)
+    raise KeyringError(problem)
 
 
 def _build_entry(place: str, key: _Key, resolve: _Resolve) -> KeyEntry:
+    terms = _build_terms(place, key)
+    record_key, message_key = (_load_hmac if key.algorithm == "hmac" else _load_ed25519)(place, key, resolve)
+    return KeyEntry(record_key=record_key, message_key=message_key, **terms)
+
+
+class _BuiltTerms(TypedDict):
+    key_id: str
+    tenant: str
+    shards: tuple[str, ...]
+    not_before_s: float
+    not_after_s: float
+    revoked: bool
+
+
+def _build_terms(place: str, key: _Terms) -> _BuiltTerms:
     not_before_s = _time(f"{place}.not_before", key.not_before, -math.inf)
     not_after_s = _time(f"{place}.not_after", key.not_after, math.inf)
     if not_after_s <= not_before_s:
         raise KeyringError(
             f"{place}.not_after: found a time that is not after not_before; allowed: a later one"
         )
-    record_key, message_key = (_load_hmac if key.algorithm == "hmac" else _load_ed25519)(place, key, resolve)
-    return KeyEntry(
-        key_id=key.id,
-        record_key=record_key,
-        message_key=message_key,
-        tenant=key.tenant,
-        shards=tuple(key.shards),
-        not_before_s=not_before_s,
-        not_after_s=not_after_s,
-        revoked=key.revoked,
-    )
+    return {
+        "key_id": key.id,
+        "tenant": key.tenant,
+        "shards": tuple(key.shards),
+        "not_before_s": not_before_s,
+        "not_after_s": not_after_s,
+        "revoked": key.revoked,
+    }
 
 
 def _load_hmac(place: str, key: _Key, resolve: _Resolve) -> tuple[VerificationKey, VerificationKey | None]:

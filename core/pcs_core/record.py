@@ -27,6 +27,7 @@ from pcs_core.identity import (
 )
 from pcs_core.regime import Regime
 from pcs_core.typed import convert, describe
+from pcs_core.vrf import PROOF_BYTES
 
 SCHEMA: Literal["fractal-lba-kakeya"] = "fractal-lba-kakeya"
 VERSION_FIRST, VERSION = "0.1", "0.2"
@@ -44,7 +45,6 @@ METHOD_NUMBER_MAX = 2**53 - 1
 """Magnitude of a number in `methods`: up to it every reader of JSON has integers exactly."""
 
 PROOF_SUITE: Literal["ECVRF-EDWARDS25519-SHA512-TAI"] = "ECVRF-EDWARDS25519-SHA512-TAI"
-PROOF_BYTES = 80
 _INTEGER_MAX = 2**63 - 1
 _CACHED_TIMES_MAX, _CACHED_TIME_CHARACTERS_MAX = 1_024, 40
 

@@ -11,6 +11,9 @@ The checks, each with the reason it gives:
 5. `regime_mismatch` — the regime is the one §3 gives for the claimed D̂.
 6. `budget_mismatch` — the budget is within `tol_budget` of the one §3 gives for the claimed D̂.
 7. `degraded` — the agent says that it fell back on a default.
+8. `direction_proof_invalid` — no key that counts verifies the proof for this root, epoch and shard.
+9. `direction_seed_mismatch` — the seed is not the one that follows from the proof.
+10. `direction_proof_missing` — there is no proof where one is required.
 
 A failed check escalates; it never refuses.
 """
@@ -25,6 +28,7 @@ import msgspec
 
 from pcs_core.budget import compute_budget
 from pcs_core.canonical import round9
+from pcs_core.direction_proof import Directions, check_directions
 from pcs_core.params import Params
 from pcs_core.record import Record
 from pcs_core.regime import Regime, classify_regime
@@ -38,8 +42,12 @@ Reason = Literal[
     "regime_mismatch",
     "budget_mismatch",
     "degraded",
+    "direction_proof_invalid",
+    "direction_seed_mismatch",
+    "direction_proof_missing",
 ]
 
+NOT_ASKED = Directions()
 _CACHED_SCALE_SETS_MAX = 256
 
 
@@ -73,14 +81,24 @@ class Verdict(msgspec.Struct, frozen=True):
         """Whether every check held."""
         return not self.reasons
 
+    def adding(self, reason: Reason | None) -> Verdict:
+        """Return it with one more reason, or as it is without one."""
+        return self if reason is None else Verdict((*self.reasons, reason), self.recomputed)
 
-def verify(record: Record, params: Params, calibration: Mapping[str, object] | None = None) -> Verdict:
+
+def verify(
+    record: Record,
+    params: Params,
+    calibration: Mapping[str, object] | None = None,
+    directions: Directions = NOT_ASKED,
+) -> Verdict:
     """Check a record whose structure, signature and identity are known to be good.
 
     Args:
         record: The record as sent.
         params: Tolerances, weights and thresholds.
         calibration: A place kept for statistical thresholds; version 0.1 has none and takes only `None`.
+        directions: What is asked of its directions.
     """
     if calibration is not None:
         raise ValueError("calibration: found a value; allowed: None in version 0.1")
@@ -111,7 +129,8 @@ def verify(record: Record, params: Params, calibration: Mapping[str, object] | N
     if slope != d_hat:  # of an honest record they are equal, and so is what follows from them
         regime = classify_regime(slope, coh_star, params)
         budget = round9(compute_budget(slope, coh_star, r, params))
-    return Verdict(tuple(reasons), Recomputed(slope, regime, budget))
+    verdict = Verdict(tuple(reasons), Recomputed(slope, regime, budget))
+    return verdict if directions is NOT_ASKED else verdict.adding(check_directions(record, directions))  # 8, 9, 10
 
 
 @lru_cache(maxsize=_CACHED_SCALE_SETS_MAX)

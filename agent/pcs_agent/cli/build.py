@@ -13,6 +13,7 @@ from pcs_agent.cli.options import (
     settings_from,
     standard_input,
     stream_options,
+    vrf_key_file_option,
 )
 from pcs_agent.cli.output import warn
 from pcs_agent.streams import print_text
@@ -25,7 +26,8 @@ from pcs_core.record import encode_record
 @epoch_option("record")
 @stream_options
 @key_file_option
-def build(*, file: str, key_file: str | None, **values: object) -> None:
+@vrf_key_file_option
+def build(*, file: str, key_file: str | None, vrf_key_file: str | None, **values: object) -> None:
     """Print the signed record of FILE as JSON.
 
     Nothing is sent and no outbox is touched; outbox_seq is 0. FILE may be - for standard input.
@@ -41,7 +43,7 @@ def build(*, file: str, key_file: str | None, **values: object) -> None:
       pcs-agent build events.csv --shard-id s1 --epoch 0
       pcs-agent build points.npy --shard-id s1 --epoch 7 --scales 2,4,8 --seed 1 --key-file agent.key
     """  # noqa: D301  # \b is click's
-    config = read_config(key_file)
+    config = read_config(key_file, vrf_key_file=vrf_key_file)
     request = msgspec.convert(settings_from(values | {"inputs": [file]}), app.StreamRequest)
     record, events = app.build_once(config, request, standard_input, warn)
     if record.ft.degraded:

@@ -15,6 +15,7 @@ from pcs_agent.wording import display_name
 from pcs_core.keyfile import encode_ed25519_secret
 from pcs_core.keyring import message_ed25519_key
 from pcs_core.signing import ED25519_KEY_BYTES, Ed25519SecretKey, HmacKey
+from pcs_core.vrf import SEED_BYTES, VrfSecretKey
 
 _SECRET_MODE = 0o600
 _HMAC_SECRET_BYTES = 32
@@ -22,7 +23,11 @@ _HMAC_SECRET_BYTES = 32
 
 @click.command()
 @click.option(
-    "--alg", type=click.Choice(["ed25519", "hmac"]), default="ed25519", show_default=True, help="Kind of key."
+    "--alg",
+    type=click.Choice(["ed25519", "hmac", "vrf"]),
+    default="ed25519",
+    show_default=True,
+    help="Kind of key: two that sign, and one that proves directions.",
 )
 @click.option(
     "--out", metavar="FILE", help="Where the secret goes; pcs-ALG.key by default. Never overwritten."
@@ -40,6 +45,7 @@ def keygen(*, alg: str, out: str | None, pem: bool) -> None:
     Examples:
       pcs-agent keygen --out agent.key
       pcs-agent keygen --alg hmac --out shared.key
+      pcs-agent keygen --alg vrf --out directions.key
     """  # noqa: D301  # \b is click's
     path = out or f"pcs-{alg}.key"
     name = display_name(path)
@@ -52,6 +58,16 @@ def keygen(*, alg: str, out: str | None, pem: bool) -> None:
         print_text(f"# {HmacKey(text).key_id}; the secret is in {name}")
         print_text("# agent and backend, which share it:")
         print_text(f'PCS_SIGN_ALG=hmac\nPCS_HMAC_KEY="$(cat {quoted})"')
+        return
+    if alg == "vrf":
+        if pem:
+            raise click.UsageError("--pem: a VRF secret has no PEM form")
+        vrf_key = VrfSecretKey(secrets.token_bytes(SEED_BYTES))
+        _write_new(path, base64.b64encode(vrf_key.seed) + b"\n")
+        print_text(f"# {vrf_key.key_id}; the secret is in {name}")
+        print_text(f'# agent, with --vrf-key-file {quoted}, or PCS_VRF_SECRET_B64="$(cat {quoted})"')
+        print_text("# backend:")
+        print_text(f"PCS_VRF_PUB_B64={base64.b64encode(vrf_key.public.public_bytes).decode('ascii')}")
         return
     key = Ed25519SecretKey(secrets.token_bytes(ED25519_KEY_BYTES))
     _write_new(path, encode_ed25519_secret(key) if pem else base64.b64encode(key.seed) + b"\n")

@@ -8,9 +8,10 @@ from itertools import pairwise
 from typing import Any, BinaryIO, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from pcs_agent.cli.output import warn
-from pcs_agent.config import Config, read_environment
+from pcs_agent.config import PCS_VRF_SECRET_B64, Config, read_environment
 from pcs_agent.events import FORMATS
 from pcs_agent.logs import configure_logs
 from pcs_agent.signals.summary import (
@@ -168,6 +169,12 @@ key_file_option = click.option(
     help="Key to use instead of the environment's: PEM or base64; the secret itself with PCS_SIGN_ALG=hmac.",
 )
 
+vrf_key_file_option = click.option(
+    "--vrf-key-file",
+    metavar="FILE",
+    help="Key that proves the directions, instead of PCS_VRF_SECRET_B64: base64 of its 32-byte seed.",
+)
+
 ca_file_option = click.option(
     "--ca-file",
     metavar="FILE",
@@ -185,9 +192,20 @@ def settings_from(values: dict[str, object]) -> dict[str, object]:
     }
 
 
-def read_config(key_file: str | None = None, ca_file: str | None = None) -> Config:
-    """Read the environment, and send logs where it says."""
-    config = read_environment(key_file, ca_file)
+def read_config(
+    key_file: str | None = None, ca_file: str | None = None, vrf_key_file: str | None = None
+) -> Config:
+    """Read the environment, and send logs where it says.
+
+    Raises:
+        UsageError: `--seed` is given and seeds follow from a key.
+    """
+    config = read_environment(key_file, ca_file, vrf_key_file)
+    seed_source = click.get_current_context().get_parameter_source("seed")
+    if config.direction_key is not None and seed_source is ParameterSource.COMMANDLINE:
+        raise click.UsageError(
+            f"--seed: found one beside {PCS_VRF_SECRET_B64} or --vrf-key-file, from which seeds follow; allowed: one of them"
+        )
     configure_logs(config.log_level)
     for message in config.warnings:
         warn(message)

@@ -16,6 +16,7 @@ from pcs_agent.cli.options import (
     settings_from,
     standard_input,
     stream_options,
+    vrf_key_file_option,
 )
 from pcs_agent.cli.output import warn
 from pcs_agent.events.windows import WINDOW_EVENTS_MAX
@@ -38,10 +39,17 @@ from pcs_agent.events.windows import WINDOW_EVENTS_MAX
     help="Seconds one record is retried from its first attempt on, instead of DELIVERY_DEADLINE_S (900).",
 )
 @key_file_option
+@vrf_key_file_option
 @ca_file_option
 @json_option
 def run(
-    *, key_file: str | None, ca_file: str | None, deadline_s: float | None, as_json: bool, **values: object
+    *,
+    key_file: str | None,
+    vrf_key_file: str | None,
+    ca_file: str | None,
+    deadline_s: float | None,
+    as_json: bool,
+    **values: object,
 ) -> None:
     """Summarise INPUT… and deliver one signed record per window.
 
@@ -66,7 +74,7 @@ def run(
       pcs-agent run day1.npy day2.npy --shard-id s1 --epoch 100 --window 10000 --json
       tail -n +1 log.jsonl | pcs-agent run - --format jsonl --shard-id s1 --epoch 0 --window 500
     """  # noqa: D301  # \b is click's
-    config = read_config(key_file, ca_file)
+    config = read_config(key_file, ca_file, vrf_key_file)
     request = msgspec.convert(settings_from(values), app.StreamRequest)
     if deadline_s is not None:
         config = config.with_deadline(deadline_s)

@@ -13,6 +13,7 @@ from pcs_agent.events import STANDARD_INPUT
 from pcs_agent.streams import print_text
 from pcs_agent.verification import RECORD_BYTES_MAX, Finding, check_record
 from pcs_agent.wording import display_name
+from pcs_core.direction_proof import Directions
 
 # What a check is called that may hold; its reason code, in --json and where it failed, says that it did not.
 _NAMES = {
@@ -23,6 +24,10 @@ _NAMES = {
     "regime_mismatch": "regime",
     "budget_mismatch": "budget",
     "degraded": "complete",
+    "direction_proof": "directions",
+    "direction_proof_invalid": "directions",
+    "direction_seed_mismatch": "directions",
+    "direction_proof_missing": "directions",
 }
 _MARKS = {True: ("ok", "green"), False: ("FAILED", "red"), None: ("-", "yellow")}
 
@@ -35,7 +40,8 @@ def verify(*, file: str, key_file: str | None, as_json: bool) -> None:
     """Check the record in FILE offline and say what fails.
 
     Structure, identity, signature if a key is configured, and every check the backend makes. FILE may be - for standard
-    input. With Ed25519 the key file may hold the public half alone.
+    input. With Ed25519 the key file may hold the public half alone. A proof of directions is checked with
+    PCS_VRF_PUB_B64 or PCS_VRF_SECRET_B64.
 
     \b
     Exit codes:
@@ -49,7 +55,9 @@ def verify(*, file: str, key_file: str | None, as_json: bool) -> None:
       pcs-agent build events.csv --shard-id s1 --epoch 0 | pcs-agent verify - --json
     """  # noqa: D301  # \b is click's
     config = read_config(key_file)
-    finding = check_record(_read(file), config.verification_keys, config.params)
+    finding = check_record(
+        _read(file), config.verification_keys, config.params, Directions(config.direction_keys)
+    )
     if as_json:
         print_json(msgspec.to_builtins(finding))
     else:

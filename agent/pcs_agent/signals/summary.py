@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import msgspec
 import numpy as np
@@ -48,6 +48,8 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
         v_star: The direction it was found along; empty where there is none.
         r: Compressibility, 0 … 1.
         fallbacks: What stands for something else; empty in the ordinary case.
+        methods: By signal (`d_hat`, `coh_star`, `r`) the name and parameters of a method other than 0.1's; what is not
+            in it was computed as in 0.1.
     """
 
     events: int
@@ -57,14 +59,18 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     v_star: list[float]
     r: float
     fallbacks: tuple[Fallback, ...]
+    methods: dict[str, dict[str, float | int | bool | str]] = msgspec.field(default_factory=dict)
 
 
-def compute_signals(events: Points, settings: SignalSettings) -> Signals:
+def compute_signals(
+    events: Points, settings: SignalSettings, *, seed_of: Callable[[str], int] | None = None
+) -> Signals:
     """Compute every signal of a window.
 
     Args:
         events: Shape (n, d), finite, d ≤ 4096; with n = 0 the safe defaults come back, and the caller says why.
         settings: Scales, seed, directions and bins.
+        seed_of: Returns the seed of the directions for a Merkle root, 0 … 2^63−1; `None`: it is that of the settings.
     """
     count = len(events)
     if count == 0:
@@ -92,7 +98,8 @@ def compute_signals(events: Points, settings: SignalSettings) -> Signals:
             fallbacks=(Fallback.TOO_FEW_EVENTS, *fallbacks),
         )
     scaled = scale_points(events)
-    coh_star, v_star = directional_coherence(scaled, settings.seed, settings.directions, settings.bins)
+    seed = settings.seed if seed_of is None else seed_of(root)
+    coh_star, v_star = directional_coherence(scaled, seed, settings.directions, settings.bins)
     return Signals(
         events=count,
         merkle_root=root,

@@ -13,12 +13,13 @@ import orjson
 from pcs_backend.cli.tables import print_table
 from pcs_backend.config import load_config
 from pcs_backend.effects.logs import configure_logs
-from pcs_core.keyring import KeyEntry
+from pcs_backend.trust.policy import Trust
+from pcs_core.keyring import KeyTerms
 
 
 @click.group()
 def keys() -> None:
-    """Look at the keys that records may be signed with."""
+    """Look at the keys that records may be signed with, and their directions proved with."""
 
 
 @keys.command(
@@ -32,10 +33,12 @@ Exit codes: 0 every key can be used; 2 one cannot, and the message names it.
 )
 def check() -> None:
     """Read every key as `serve` would, and say how many count now."""
-    entries = _entries()
+    trust = _trust()
     now_s = time.time()
-    valid = sum(entry.refusal(now_s) is None for entry in entries)
-    click.echo(f"{len(entries)} keys can be used; {valid} count now")
+    for name, keys in (("keys", trust.keyring.entries), ("direction keys", trust.direction_keys)):
+        if keys or name == "keys":
+            valid = sum(key.refusal(now_s) is None for key in keys)
+            click.echo(f"{len(keys)} {name} can be used; {valid} count now")
 
 
 @keys.command(
@@ -52,7 +55,15 @@ Examples:
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object a line.")
 def list_command(*, as_json: bool) -> None:
     """List every key: whose it is, what it may sign for, from when until when."""
-    rows = [_row(entry, time.time()) for entry in _entries()]
+    trust, now_s = _trust(), time.time()
+    rows = [
+        _row(each, now_s, "records", each.record_key.key_id, signs_requests=each.message_key is not None)
+        for each in trust.keyring.entries
+    ]
+    rows += [
+        _row(each, now_s, "directions", each.public_key.key_id, signs_requests=False)
+        for each in trust.direction_keys
+    ]
     if as_json:
         for row in rows:
             click.echo(orjson.dumps(row))
@@ -60,6 +71,7 @@ def list_command(*, as_json: bool) -> None:
         columns = (
             "id",
             "fingerprint",
+            "use",
             "tenant",
             "state",
             "effective_from",
@@ -70,20 +82,23 @@ def list_command(*, as_json: bool) -> None:
         print_table(rows, columns)
 
 
-def _entries() -> tuple[KeyEntry, ...]:
+def _trust() -> Trust:
     configure_logs("ERROR")
-    return load_config(os.environ).trust.current.keyring.entries
+    return load_config(os.environ).trust.current
 
 
-def _row(entry: KeyEntry, now_s: float) -> dict[str, str | list[str]]:
+def _row(
+    entry: KeyTerms, now_s: float, use: str, fingerprint: str, *, signs_requests: bool
+) -> dict[str, str | list[str]]:
     return {
         "id": entry.key_id,
-        "fingerprint": entry.record_key.key_id,
+        "fingerprint": fingerprint,
+        "use": use,
         "tenant": entry.tenant,
         "state": entry.refusal(now_s) or "valid",
         "effective_from": _date(entry.not_before_s),
         "not_after": _date(entry.not_after_s),
-        "signs_requests": "yes" if entry.message_key is not None else "no",
+        "signs_requests": "yes" if signs_requests else "no",
         "shards": list(entry.shards),
     }
 

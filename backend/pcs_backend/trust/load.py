@@ -5,11 +5,12 @@ from __future__ import annotations
 import errno
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from pcs_backend.errors import ConfigError
 from pcs_backend.trust.policy import Trust
+from pcs_core.direction_proof import DIRECTION_KEYS_MAX, DirectionKey
 from pcs_core.errors import KeyMaterialError, KeyringError
 from pcs_core.keyfile import KEY_FILE_BYTES_MAX
 from pcs_core.keyring import (
@@ -17,11 +18,13 @@ from pcs_core.keyring import (
     KEYS_MAX,
     KeyEntry,
     Keyring,
+    KeyTerms,
     entry_of_public_key,
     entry_of_secret,
 )
 from pcs_core.keyring_file import KeyFile, parse_key_file
 from pcs_core.signing import HMAC_KEY_SHORT_BYTES, SigningAlgorithm, decode_key_base64
+from pcs_core.vrf import VrfPublicKey
 
 if TYPE_CHECKING:
     from pcs_backend.config import Settings
@@ -29,7 +32,7 @@ if TYPE_CHECKING:
 KEYS_FILE_BYTES_MAX = 4 * 1024 * 1024
 
 _OTHERS = stat.S_IRWXG | stat.S_IRWXO
-_NO_FILE = KeyFile(entries=(), peers={}, limits={})
+_NO_FILE = KeyFile(entries=(), direction_keys=(), peers={}, limits={})
 
 
 def load_trust(settings: Settings, environ: Mapping[str, str]) -> Trust:
@@ -44,15 +47,18 @@ def load_trust(settings: Settings, environ: Mapping[str, str]) -> Trust:
     """
     file = _read_key_file(settings.pcs_keys_file, environ) if settings.pcs_keys_file else _NO_FILE
     entries = [*file.entries, *_environment_entries(settings)]
+    direction_keys = (*file.direction_keys, *_environment_direction_keys(settings))
     if settings.pcs_keys_file and not file.entries:
         raise ConfigError("PCS_KEYS_FILE: found a file without keys; allowed: one key or more")
     if not settings.multi_tenant:
-        for number, entry in enumerate(file.entries):
-            if entry.tenant != DEFAULT_TENANT:
-                raise ConfigError(
-                    f"PCS_KEYS_FILE: $.keys[{number}].tenant: found a tenant while MULTI_TENANT is false; allowed: none, "
-                    "or MULTI_TENANT=true"
-                )
+        _check_tenants("keys", file.entries)
+        _check_tenants("direction_keys", file.direction_keys)
+    if len(direction_keys) > DIRECTION_KEYS_MAX:
+        raise ConfigError(
+            f"PCS_VRF_PUB_B64: found {len(direction_keys)} keys with those of PCS_KEYS_FILE; allowed: up to {DIRECTION_KEYS_MAX}"
+        )
+    if settings.require_direction_proof and not direction_keys:
+        raise ConfigError("REQUIRE_DIRECTION_PROOF: found true without any key; allowed: true with a key")
     if settings.require_message_signature and not entries:
         raise ConfigError("REQUIRE_MESSAGE_SIGNATURE: found true without any key; allowed: true with a key")
     try:
@@ -64,12 +70,23 @@ def load_trust(settings: Settings, environ: Mapping[str, str]) -> Trust:
         ) from None
     return Trust(
         keyring=keyring,
+        direction_keys=direction_keys,
+        require_direction_proof=settings.require_direction_proof,
         peers=file.peers,
         limits=file.limits,
         multi_tenant=settings.multi_tenant,
         require_message_signature=settings.require_message_signature,
         message_age_s=settings.message_signature_max_age_s,
     )
+
+
+def _check_tenants(name: str, keys: Sequence[KeyTerms]) -> None:
+    for number, key in enumerate(keys):
+        if key.tenant != DEFAULT_TENANT:
+            raise ConfigError(
+                f"PCS_KEYS_FILE: $.{name}[{number}].tenant: found a tenant while MULTI_TENANT is false; allowed: none, "
+                "or MULTI_TENANT=true"
+            )
 
 
 def trust_warnings(settings: Settings) -> list[str]:
@@ -108,6 +125,16 @@ def _environment_entries(settings: Settings) -> list[KeyEntry]:
                 return [entry_of_public_key(decode_key_base64(text)) for text in dict.fromkeys(texts)]
             except KeyMaterialError as error:
                 raise ConfigError(f"PCS_ED25519_PUB_B64: {error}") from None
+
+
+def _environment_direction_keys(settings: Settings) -> list[DirectionKey]:
+    try:
+        keys = [
+            VrfPublicKey(decode_key_base64(text)) for text in dict.fromkeys(_split(settings.pcs_vrf_pub_b64))
+        ]
+    except KeyMaterialError as error:
+        raise ConfigError(f"PCS_VRF_PUB_B64: {error}") from None
+    return [DirectionKey(key_id=key.key_id, public_key=key) for key in keys]
 
 
 def _secrets(settings: Settings) -> list[str]:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 import msgspec
 
 from pcs_backend.exchange import Request
+from pcs_core.direction_proof import DirectionKey, Directions
 from pcs_core.errors import BadSignatureError
 from pcs_core.keyring import DEFAULT_TENANT, KeyEntry, KeyRefusal, Keyring
 from pcs_core.keyring_file import TenantLimits
@@ -48,6 +49,8 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         keyring: The keys; empty means that signing is off.
+        direction_keys: The keys that prove directions; without any, proofs are not checked.
+        require_direction_proof: Whether every record must prove its directions.
         peers: Tenant of each name in client certificates.
         limits: What each tenant may send.
         multi_tenant: Whether there is more than the one tenant `default`.
@@ -56,6 +59,8 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     keyring: Keyring
+    direction_keys: tuple[DirectionKey, ...] = ()
+    require_direction_proof: bool = False
     peers: Mapping[str, str] = MappingProxyType({})
     limits: Mapping[str, TenantLimits] = MappingProxyType({})
     multi_tenant: bool = False
@@ -102,6 +107,24 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
         """
         entry = self.keyring.verify(record, request.envelope.received_at_ms / 1_000)
         return self.author(entry, request, signed_by)
+
+    def directions(self, record: Record, tenant: str, request: Request) -> Directions:
+        """Say what is asked of the directions of a record: the keys that counted for it when it was received.
+
+        Args:
+            record: Signed and its own.
+            tenant: Whose it is.
+            request: How it came.
+        """
+        if record.direction_proof is None:
+            return Directions((), self.require_direction_proof)
+        at_s = request.envelope.received_at_ms / 1_000
+        keys = [
+            entry.public_key
+            for entry in self.direction_keys
+            if entry.tenant == tenant and entry.refusal(at_s, record.shard_id) is None
+        ]
+        return Directions(keys, self.require_direction_proof)
 
     def recogniser(
         self, request: Request, signed_by: KeyEntry | None
