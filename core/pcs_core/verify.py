@@ -130,7 +130,9 @@ def verify(
         regime = classify_regime(slope, coh_star, params)
         budget = round9(compute_budget(slope, coh_star, r, params))
     verdict = Verdict(tuple(reasons), Recomputed(slope, regime, budget))
-    return verdict if directions is NOT_ASKED else verdict.adding(check_directions(record, directions))  # 8, 9, 10
+    if directions is NOT_ASKED:
+        return verdict
+    return verdict.adding(check_directions(record, directions))  # 8, 9, 10
 
 
 @lru_cache(maxsize=_CACHED_SCALE_SETS_MAX)

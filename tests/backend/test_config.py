@@ -111,6 +111,8 @@ class TestOneVariable:
             "PCS_HMAC_KEYS": "",
             "PCS_ED25519_PUB_B64": "",
             "PCS_KEYS_FILE": "",
+            "PCS_VRF_PUB_B64": "",
+            "REQUIRE_DIRECTION_PROOF": False,
             "MULTI_TENANT": False,
             "REQUIRE_MESSAGE_SIGNATURE": False,
             "MESSAGE_SIGNATURE_MAX_AGE_S": 300.0,

@@ -19,7 +19,11 @@ CANARY = "canary-secret-6f1e"
 SEED = bytes(range(32))
 PUBLIC = pcs_records.ed25519_public(SEED)
 PUBLIC_TEXT = base64.b64encode(PUBLIC).decode()
-FILES = {"plant.key": b"secret of a file\n", "plant.pem": encode_ed25519_public(PUBLIC)}
+FILES = {
+    "vrf.pub": PUBLIC_TEXT.encode() + b"\n",
+    "plant.key": b"secret of a file\n",
+    "plant.pem": encode_ed25519_public(PUBLIC),
+}
 ENVIRON = {"PLANT_KEY": "secret of a variable"}
 
 
@@ -89,8 +93,37 @@ def test_a_whole_file() -> None:
     assert file.limits == {"plants": TenantLimits(rate=2.5, daily=100)}
 
 
+def direction_key(**lines: str) -> str:
+    given = {"id": '"d"', "public_key": f'"{PUBLIC_TEXT}"'} | lines
+    return "[[direction_keys]]\n" + "\n".join(f"{name} = {value}" for name, value in given.items()) + "\n"
+
+
+def test_direction_keys_have_terms_as_those_that_sign() -> None:
+    file = parse(
+        direction_key(tenant='"plants"', shards='["plant-7/*"]', not_before="2026-11-21T00:00:00Z")
+        + direction_key(
+            id='"e"', public_key='"file:vrf.pub"', revoked="true", not_after="2027-11-21T00:00:00Z"
+        )
+    )
+    assert file.entries == ()
+    first, second = file.direction_keys
+    assert (first.key_id, first.tenant, first.shards) == ("d", "plants", ("plant-7/*",))
+    assert (first.not_before_s, first.not_after_s) == (
+        datetime(2026, 11, 21, tzinfo=UTC).timestamp(),
+        math.inf,
+    )
+    assert first.public_key.public_bytes == second.public_key.public_bytes == PUBLIC
+    assert (second.key_id, second.revoked) == ("e", True)
+    assert second.not_after_s == datetime(2027, 11, 21, tzinfo=UTC).timestamp()
+
+
+def test_a_direction_key_may_have_the_id_of_one_that_signs() -> None:
+    file = parse(key(id='"d"') + direction_key())
+    assert [file.entries[0].key_id, file.direction_keys[0].key_id] == ["d", "d"]
+
+
 def test_an_empty_file_has_no_keys() -> None:
-    assert parse("") == KeyFile(entries=(), peers={}, limits={})
+    assert parse("") == KeyFile(entries=(), direction_keys=(), peers={}, limits={})
 
 
 ID_RULE = "1 to 64 characters of A-Z a-z 0-9 . _ -"
@@ -102,7 +135,10 @@ TENANT = "1 to 63 characters of a-z 0-9 . _ -, the first a letter or digit"
     ("text", "message"),
     [
         (f'[[keys]]\nid = "{CANARY}\n', "found text that is not TOML (at line 2); allowed: TOML"),
-        (f"{CANARY} = 1", "$: found an unknown member; allowed: a table with only keys, peers and tenants"),
+        (
+            f"{CANARY} = 1",
+            "$: found an unknown member; allowed: a table with only keys, direction_keys, peers and tenants",
+        ),
         (key(id='""'), f"$.keys[0].id: found a string of length 0; allowed: {ID_RULE}"),
         (key(id=""), f"$.keys[0].id: found nothing; allowed: {ID_RULE}"),
         (key(algorithm='"rsa"'), "$.keys[0].algorithm: found a string of length 3; allowed: hmac or ed25519"),
@@ -152,6 +188,36 @@ TENANT = "1 to 63 characters of a-z 0-9 . _ -, the first a letter or digit"
             "$.peers[1].name: found a name again with another tenant; allowed: one tenant a name",
         ),
         ("[tenants.a]\nrate = -1", "a number from 0 to 1000000"),
+        (
+            direction_key() * 2,
+            "$.direction_keys[1].id: found the id of direction_keys[0] again; allowed: a different id for each",
+        ),
+        (
+            direction_key(public_key='"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA="'),
+            "$.direction_keys[0].public_key: found 32 bytes that are no point of the prime-order group; allowed: a VRF public key",
+        ),
+        (
+            direction_key(public_key=f'"{CANARY}"'),
+            "$.direction_keys[0].public_key: found a string of length 18 that is not base64; allowed: standard base64",
+        ),
+        (
+            direction_key(public_key='"env:MISSING"'),
+            "$.direction_keys[0].public_key: found a variable that is not set",
+        ),
+        ('[[direction_keys]]\nid = "d"', "$.direction_keys[0].public_key: found nothing"),
+        (
+            direction_key(algorithm='"vrf"'),
+            "$.direction_keys[0]: found an unknown member; allowed: a table with only",
+        ),
+        (
+            direction_key(tenant='"No"'),
+            f"$.direction_keys[0].tenant: found a string of length 2; allowed: {TENANT}",
+        ),
+        (
+            direction_key(shards="[]"),
+            "$.direction_keys[0].shards: found a list of length 0; allowed: 1 to 64 patterns",
+        ),
+        (direction_key() * 65, "$.direction_keys: found a list of length 65; allowed: up to 64 tables"),
         (key() * 257, "$.keys: found a list of length 257; allowed: up to 256 tables"),
     ],
 )
