@@ -36,6 +36,10 @@ CASES: dict[str, dict[str, Any]] = {
         "signing": {"keysFile": True},
         "env": {"multiTenant": True, "requireMessageSignature": True},
     },
+    "directions": {
+        "signing": {"vrfPublicKeys": "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="},
+        "env": {"requireDirectionProof": True},
+    },
     "metrics open": {"metricsBasicAuth": {"enabled": False}},
     "nothing secret": {
         "signing": {"enabled": False},

@@ -61,6 +61,10 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         | {"metricsBasicAuth": {"enabled": False}},
         "env.dedupBackend: found redis without an address",
     ),
+    "proofs without a key": (
+        {"env": {"requireDirectionProof": True}},
+        "env.requireDirectionProof: found true without signing.vrfPublicKeys",
+    ),
     "tenants without a key file": ({"env": {"multiTenant": True}}, "env.multiTenant: found true without"),
     "request signatures without keys": (
         {"signing": {"enabled": False}, "env": {"requireMessageSignature": True}},

@@ -59,6 +59,9 @@ METRICS_PUBLIC: {{ not .Values.metricsBasicAuth.enabled | quote }}
 {{- with .Values.tracing.endpoint }}
 OTEL_EXPORTER_OTLP_ENDPOINT: {{ . | quote }}
 {{- end }}
+{{- with .Values.signing.vrfPublicKeys }}
+PCS_VRF_PUB_B64: {{ . | quote }}
+{{- end }}
 {{- if .Values.signing.keysFile }}
 PCS_KEYS_FILE: /etc/pcs/keys/keys.toml
 {{- end }}

@@ -68,6 +68,9 @@
 {{- if and (not $v.signing.enabled) $v.env.requireMessageSignature -}}
   {{- fail "env.requireMessageSignature: found true with signing.enabled false; allowed: false, or signing.enabled=true" -}}
 {{- end -}}
+{{- if and $v.env.requireDirectionProof (not $v.signing.vrfPublicKeys) (not $v.signing.keysFile) -}}
+  {{- fail "env.requireDirectionProof: found true without signing.vrfPublicKeys and signing.keysFile; allowed: false, or one of them" -}}
+{{- end -}}
 {{- if and $v.env.multiTenant (not $v.signing.keysFile) -}}
   {{- fail "env.multiTenant: found true without signing.keysFile, which alone names tenants; allowed: false, or signing.keysFile=true" -}}
 {{- end -}}
