@@ -16,7 +16,7 @@ from pcs_core import vrf
 from pcs_core.errors import KeyMaterialError
 from pcs_core.vrf import PROOF_BYTES, VrfPublicKey, VrfSecretKey, decode_proof, encode_to_curve, proof_to_hash
 
-CASES = json.loads((Path(__file__).parents[1] / "golden" / "vrf.json").read_text(encoding="utf-8"))["cases"]
+CASES = json.loads(Path(__file__).with_name("rfc9381_vectors.json").read_text(encoding="utf-8"))["cases"]
 KEY = VrfSecretKey(bytes(range(32)))
 ALPHA = b"a root|7|shard-a"
 PROOF = KEY.prove(ALPHA)
