@@ -321,6 +321,7 @@ class TestCommands:
             "id": "a",
             "fingerprint": HmacKey(secret("a").encode()).key_id,
             "tenant": "alpha",
+            "use": "records",
             "state": "valid",
             "effective_from": "2026-01-01T00:00:00Z",
             "not_after": "never",

@@ -71,8 +71,8 @@ def list_command(*, as_json: bool) -> None:
         columns = (
             "id",
             "fingerprint",
-            "use",
             "tenant",
+            "use",
             "state",
             "effective_from",
             "not_after",
@@ -93,8 +93,8 @@ def _row(
     return {
         "id": entry.key_id,
         "fingerprint": fingerprint,
-        "use": use,
         "tenant": entry.tenant,
+        "use": use,
         "state": entry.refusal(now_s) or "valid",
         "effective_from": _date(entry.not_before_s),
         "not_after": _date(entry.not_after_s),
