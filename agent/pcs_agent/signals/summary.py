@@ -48,6 +48,8 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
         v_star: The direction it was found along; empty where there is none.
         r: Compressibility, 0 … 1.
         fallbacks: What stands for something else; empty in the ordinary case.
+        methods: By signal (`d_hat`, `coh_star`, `r`) the name and parameters of a method other than 0.1's; what is not
+            in it was computed as in 0.1.
     """
 
     events: int
@@ -57,6 +59,7 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     v_star: list[float]
     r: float
     fallbacks: tuple[Fallback, ...]
+    methods: dict[str, dict[str, float | int | bool | str]] = msgspec.field(default_factory=dict)
 
 
 def compute_signals(events: Points, settings: SignalSettings) -> Signals:
