@@ -37,7 +37,7 @@ from pcs_agent.errors import InputError
 from pcs_agent.events import Window
 from pcs_agent.fallbacks import Fallback
 from pcs_agent.outbox import Entry, Outbox, State, Verdict
-from pcs_agent.signals import SignalSettings, compute_signals
+from pcs_agent.signals import Signals, SignalSettings, compute_signals
 from pcs_agent.wording import count_of
 from pcs_core.identity import EPOCH_MAX, PcsId, ShardId
 from pcs_core.params import Params
@@ -167,7 +167,7 @@ def summarise(windows: Sequence[Window], job: Job, clock: WallClock) -> list[Sum
         elif len(window.events) == 0:
             fallbacks = (Fallback.INPUT_EMPTY,)
         record = build_record(
-            compute_signals(window.events, job.settings),
+            _compute_signals(window, job.settings),
             job.settings,
             shard_id=job.shard_id,
             epoch=job.first_epoch + window.number,
@@ -177,6 +177,13 @@ def summarise(windows: Sequence[Window], job: Job, clock: WallClock) -> list[Sum
         )
         summaries.append(Summary(sign_record(record, job.signer), len(window.events)))
     return summaries
+
+
+def _compute_signals(window: Window, settings: SignalSettings) -> Signals:
+    signals = compute_signals(window.events, settings, leaves=window.leaves, symbols=window.symbols)
+    if window.method is None:
+        return signals
+    return msgspec.structs.replace(signals, methods=signals.methods | {"events": window.method})
 
 
 def append_new(summaries: Sequence[Summary], outbox: Outbox) -> list[Entry]:

@@ -1,13 +1,14 @@
 """Where events come in: files and streams of rows, cut into windows. The door is `pcs_agent.events.source`."""
 
 from pcs_agent.events.inputs import FORMATS, STANDARD_INPUT, open_sources
-from pcs_agent.events.source import EventSource
+from pcs_agent.events.source import EventSource, Pieces
 from pcs_agent.events.windows import Window, count_windows, iter_windows
 
 __all__ = [
     "FORMATS",
     "STANDARD_INPUT",
     "EventSource",
+    "Pieces",
     "Window",
     "count_windows",
     "iter_windows",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -62,12 +62,23 @@ class Signals(msgspec.Struct, frozen=True, kw_only=True):
     methods: dict[str, dict[str, float | int | bool | str]] = msgspec.field(default_factory=dict)
 
 
-def compute_signals(events: Points, settings: SignalSettings) -> Signals:
+def compute_signals(
+    events: Points,
+    settings: SignalSettings,
+    *,
+    leaves: Sequence[bytes] | None = None,
+    symbols: bytes | None = None,
+) -> Signals:
     """Compute every signal of a window.
 
     Args:
         events: Shape (n, d), finite, d ≤ 4096; with n = 0 the safe defaults come back, and the caller says why.
         settings: Scales, seed, directions and bins.
+        leaves: One an event, where the events are text or tokens; `None`: their columns as little-endian float64.
+        symbols: What r is of, where the events are text or tokens; `None`: the leaves.
+
+    Raises:
+        ValueError: There are not as many leaves as events.
     """
     count = len(events)
     if count == 0:
@@ -80,9 +91,10 @@ def compute_signals(events: Points, settings: SignalSettings) -> Signals:
             r=1.0,
             fallbacks=(),
         )
-    leaves = _leaf_bytes(events)
-    root = merkle_root(_iter_leaves(leaves, count))
-    r, clamped = compression_ratio(leaves)
+    if leaves is not None and len(leaves) != count:
+        raise ValueError(f"found {len(leaves)} leaves and {count} events; allowed: one leaf an event")
+    root, symbols_of_r = _commit(events, leaves, symbols)
+    r, clamped = compression_ratio(symbols_of_r)
     fallbacks = (Fallback.R_CLAMPED,) if clamped else ()
     if count == 1:
         return Signals(
@@ -105,6 +117,15 @@ def compute_signals(events: Points, settings: SignalSettings) -> Signals:
         r=r,
         fallbacks=fallbacks,
     )
+
+
+def _commit(events: Points, leaves: Sequence[bytes] | None, symbols: bytes | None) -> tuple[str, memoryview]:
+    """Return the root over the leaves, and the bytes r is of."""
+    if leaves is None:
+        packed = _leaf_bytes(events)
+        root = merkle_root(_iter_leaves(packed, len(events)))
+        return root, packed if symbols is None else memoryview(symbols)
+    return merkle_root(leaves), memoryview(b"".join(leaves) if symbols is None else symbols)
 
 
 def _leaf_bytes(events: Points) -> memoryview:

@@ -7,6 +7,7 @@ import struct
 import zlib
 
 import numpy as np
+import pytest
 
 from pcs_agent.fallbacks import Fallback, is_degraded
 from pcs_agent.signals import SignalSettings, compute_signals
@@ -61,3 +62,28 @@ def test_compression_in_chunks_equals_compression_at_once() -> None:
     assert len(raw) > 1 << 20
     found = compute_signals(events, SignalSettings(directions=1)).r
     assert abs(found - len(zlib.compress(raw, 6)) / len(raw)) < 1e-4
+
+
+def test_leaves_that_are_given_make_the_root_and_symbols_r() -> None:
+    rows = np.random.default_rng(3).random((3, 2))
+    leaves = [b"one ", b"two ", b"three"]
+    hashed = [hashlib.sha256(b"\0" + leaf).digest() for leaf in leaves]
+    root = hashlib.sha256(
+        b"\1" + hashlib.sha256(b"\1" + hashed[0] + hashed[1]).digest() + hashed[2]
+    ).hexdigest()
+    text = b"one two three" * 50
+    signals = compute_signals(rows, SETTINGS, leaves=leaves, symbols=text)
+    plain = compute_signals(rows, SETTINGS)
+    assert (signals.merkle_root, signals.r) == (root, len(zlib.compress(text, 6)) / len(text))
+    assert (signals.n_j, signals.coh_star, signals.v_star) == (plain.n_j, plain.coh_star, plain.v_star)
+
+
+def test_without_symbols_r_is_of_the_leaves() -> None:
+    leaves = [b"again "] * 100
+    signals = compute_signals(np.random.default_rng(4).random((100, 2)), SETTINGS, leaves=leaves)
+    assert signals.r == len(zlib.compress(b"again " * 100, 6)) / 600
+
+
+def test_not_as_many_leaves_as_events_is_an_error() -> None:
+    with pytest.raises(ValueError, match="found 1 leaves and 2 events"):
+        compute_signals(np.zeros((2, 1)), SETTINGS, leaves=[b"a"])
