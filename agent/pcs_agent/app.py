@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, BinaryIO, TypeVar
@@ -20,6 +21,7 @@ from pcs_agent.deliver.offload import ThreadOffload
 from pcs_agent.deliver.request_signer import RequestSigner
 from pcs_agent.deliver.sender import Sender
 from pcs_agent.deliver.transport import batch_url, open_transport
+from pcs_agent.embed import TextSettings
 from pcs_agent.errors import ConfigError
 from pcs_agent.events import count_windows, iter_windows, open_sources
 from pcs_agent.events.windows import Window
@@ -46,6 +48,8 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
         format_name: Format where no ending tells it.
         columns: Chosen columns; `None` for all numeric ones.
         allow_missing: Whether missing or empty input makes a degraded record.
+        text: How text and tokens become rows.
+        follow: Whether the last input is read as it grows, until it is ended.
     """
 
     inputs: Sequence[str]
@@ -56,6 +60,8 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     format_name: str | None = None
     columns: Sequence[str] | None = None
     allow_missing: bool = False
+    text: TextSettings = TextSettings()
+    follow: bool = False
 
 
 def build_once(
@@ -87,6 +93,7 @@ async def run_stream(
     warn: Callable[[str], None],
     announce: Callable[[int | None], None],
     stop: asyncio.Event,
+    input_ended: threading.Event,
 ) -> int:
     """Deliver what an earlier run left, then the stream. Returns how many records are not delivered, each damaged place of the outbox counted as one.
 
@@ -98,6 +105,7 @@ async def run_stream(
         warn: Told what the user should know.
         announce: Told the number of windows, `None` if it is not known.
         stop: Ends the run when it is set; what waits stays in the outbox.
+        input_ended: Ends a followed input when it is set; what was read is delivered.
 
     Raises:
         InputError: The stream cannot be read.
@@ -107,7 +115,7 @@ async def run_stream(
     with contextlib.ExitStack() as files:
         # Standard input may be silent, and some formats begin with a header.
         stream = await _unless_stopped(
-            ThreadOffload().run(lambda: _open_stream(config, request, stdin, files, warn)), stop
+            ThreadOffload().run(lambda: _open_stream(config, request, stdin, files, warn, input_ended)), stop
         )
         if stream is None:
             warn("interrupted before anything was read")
@@ -207,6 +215,7 @@ def _open_stream(
     stdin: Callable[[], BinaryIO],
     files: contextlib.ExitStack,
     warn: Callable[[str], None],
+    input_ended: threading.Event | None = None,
 ) -> tuple[Iterator[Window], Job, int | None]:
     signer = config.require_signer()
     sources, missing = open_sources(
@@ -215,10 +224,12 @@ def _open_stream(
         files=files,
         format_name=request.format_name,
         columns=request.columns,
+        text=request.text,
         allow_missing=request.allow_missing,
+        follow=input_ended if request.follow else None,
         warn=warn,
     )
-    expected = count_windows(sources, request.window_rows)
+    expected = None if request.follow else count_windows(sources, request.window_rows)
     if expected is not None:
         require_epochs(request.epoch, expected)
     job = Job(

@@ -11,7 +11,10 @@ import click
 
 from pcs_agent.cli.output import warn
 from pcs_agent.config import Config, read_environment
+from pcs_agent.embed.choice import EMBEDDER_DEFAULT, EMBEDDERS, UNIT_DEFAULT
+from pcs_agent.embed.hashing import CONTEXT_DEFAULT, CONTEXT_MAX, DIMENSION_DEFAULT, DIMENSION_MAX
 from pcs_agent.events import FORMATS
+from pcs_agent.events.units import SPLITS
 from pcs_agent.logs import configure_logs
 from pcs_agent.signals.summary import (
     BINS_DEFAULT,
@@ -132,7 +135,34 @@ def stream_options(command: F) -> F:
                 "--format",
                 "format_name",
                 type=click.Choice(FORMATS),
-                help="Format of standard input and of files without a known ending; csv for standard input.",
+                help="Format of standard input and of files without a known ending; csv for standard input. Where all endings are "
+                "known it overrides them; text, chat and tokens do so always.",
+            ),
+            click.option(
+                "--text",
+                "unit",
+                type=click.Choice(tuple(SPLITS)),
+                default=UNIT_DEFAULT,
+                show_default=True,
+                help="What an event of text or of a chat is.",
+            ),
+            click.option(
+                "--embedder",
+                type=click.Choice(EMBEDDERS),
+                default=EMBEDDER_DEFAULT,
+                show_default=True,
+                help="How text becomes vectors: hashed n-grams of characters, or a small transformer (extra text).",
+            ),
+            click.option(
+                "--embedding-dimensions",
+                "dimension",
+                type=click.IntRange(1, DIMENSION_MAX),
+                help=f"Numbers of a hashed vector of text or of a token ({DIMENSION_DEFAULT}).",
+            ),
+            click.option(
+                "--context",
+                type=click.IntRange(1, CONTEXT_MAX),
+                help=f"Events a hashed vector is the mean of, the event and those before it ({CONTEXT_DEFAULT}).",
             ),
             click.option(
                 "--columns",
@@ -178,10 +208,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 
 
 def settings_from(values: dict[str, object]) -> dict[str, object]:
-    """Move the options of the signals into an object of their own, as `StreamRequest` has them."""
-    names = ("scales", "seed", "directions", "bins")
-    return {key: value for key, value in values.items() if key not in names} | {
-        "settings": {name: values[name] for name in names}
+    """Move the options of the signals and of text into objects of their own, as `StreamRequest` has them."""
+    groups = {
+        "settings": ("scales", "seed", "directions", "bins"),
+        "text": ("unit", "embedder", "dimension", "context"),
+    }
+    moved = {name for names in groups.values() for name in names}
+    return {key: value for key, value in values.items() if key not in moved} | {
+        group: {name: values[name] for name in names} for group, names in groups.items()
     }
 
 

@@ -167,7 +167,8 @@ def _sum_runs(vectors: Integers, lengths: Integers) -> Integers:
     sums = np.zeros((len(vectors) + 1, vectors.shape[1]), dtype=np.int64)
     np.cumsum(vectors, axis=0, out=sums[1:])
     ends = np.cumsum(lengths)
-    return sums[ends] - sums[ends - lengths]
+    found: Integers = sums[ends] - sums[ends - lengths]
+    return found
 
 
 def _sum_context(events: Integers, context: int) -> Integers:

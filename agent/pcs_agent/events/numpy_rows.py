@@ -71,7 +71,22 @@ class NumpySource:
         self._positions = _choose(name, columns, self._header.columns)
         require_columns(name, len(self._positions))
 
-    def count(self) -> int | None:
+    @property
+    def holds_integers_in_one_axis(self) -> bool:
+        """Whether the array may be one of token ids."""
+        return len(self._header.shape) == 1 and self._header.dtype.kind in "iu"
+
+    @property
+    def columns(self) -> int:
+        """Columns of every row."""
+        return len(self._positions)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self._header.shape) * self._header.dtype.itemsize
+
+    def count(self) -> int:
         """The header tells."""
         return self._header.rows
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
@@ -49,7 +50,7 @@ def iter_windows(sources: Sequence[EventSource], window_rows: int | None) -> Ite
     """
     parts: list[Batch | Pieces] = []
     held = number = 0
-    for batch in _iter_batches(sources, window_rows or WINDOW_EVENTS_MAX):
+    for batch in _iter_batches(sources, window_rows):
         count, columns = _measure(batch)
         first = 0
         while window_rows is not None and held + count - first >= window_rows:
@@ -76,15 +77,22 @@ def count_windows(sources: Sequence[EventSource], window_rows: int | None) -> in
     return -(-sum(known) // window_rows) if len(known) == len(counts) else None
 
 
-def _iter_batches(sources: Sequence[EventSource], rows_max: int) -> Iterator[Batch | Pieces]:
+def _iter_batches(sources: Sequence[EventSource], window_rows: int | None) -> Iterator[Batch | Pieces]:
+    """Yield the batches of all sources, so that no full window waits for one."""
     first: Batch | Pieces | None = None
+    events = 0
     for source in sources:
+        rows_max = window_rows or WINDOW_EVENTS_MAX
+        if source is sources[-1] and source.count() is None:
+            # It may still be written to: batches that end where windows do, also where inputs before began one.
+            rows_max = math.gcd(rows_max, events)
         for batch in source.batches(rows_max):
             if first is None:
                 first = batch
             else:
                 _require_like(source.name, batch, first)
             yield batch
+            events += _measure(batch)[0]
 
 
 def _require_like(name: str, batch: Batch | Pieces, first: Batch | Pieces) -> None:
