@@ -83,7 +83,7 @@ def _iter_batches(sources: Sequence[EventSource], window_rows: int | None) -> It
     events = 0
     for source in sources:
         rows_max = window_rows or WINDOW_EVENTS_MAX
-        if source is sources[-1] and source.count() is None:
+        if window_rows is not None and source is sources[-1] and source.count() is None:
             # It may still be written to: batches that end where windows do, also where inputs before began one.
             rows_max = math.gcd(rows_max, events)
         for batch in source.batches(rows_max):
