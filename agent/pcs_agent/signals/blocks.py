@@ -7,7 +7,7 @@ memory and rows that are read again from a disk for every pass.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Protocol
 
 import numpy as np
@@ -19,7 +19,6 @@ BLOCK_ROWS_MAX = 4096
 
 BLOCK_VALUES_MAX = 2**22
 """Numbers of a block, 8 bytes each: blocks of more than 1024 columns have fewer rows."""
-
 
 class Blocks(Protocol):
     """Rows that can be gone through any number of times."""
@@ -65,3 +64,27 @@ class ArrayBlocks:
 def block_rows(dimensions: int) -> int:
     """Return how many rows a block of so many columns has."""
     return max(1, min(BLOCK_ROWS_MAX, BLOCK_VALUES_MAX // dimensions))
+
+
+def as_blocks(rows: Points | Blocks) -> Blocks:
+    """Return the rows as blocks, whichever they are."""
+    return ArrayBlocks(rows) if isinstance(rows, np.ndarray) else rows
+
+
+def cut_blocks(parts: Iterable[Points], dimensions: int) -> Iterator[Points]:
+    """Yield the rows of parts of any size, one or more rows each, in blocks of the fixed size."""
+    size = block_rows(dimensions)
+    held: list[Points] = []
+    missing = size
+    for part in parts:
+        rest = part
+        while len(rest) >= missing:
+            block = np.concatenate([*held, rest[:missing]]) if held else rest[:missing]
+            yield np.ascontiguousarray(block)
+            rest = rest[missing:]
+            held, missing = [], size
+        if len(rest):
+            held.append(rest.copy())  # the part itself may be written over when the next is read
+            missing -= len(rest)
+    if held:
+        yield np.concatenate(held)
