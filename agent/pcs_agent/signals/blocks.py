@@ -14,10 +14,10 @@ import numpy as np
 
 from pcs_agent.signals.scaling import Points
 
-BLOCK_ROWS_MAX = 4096
+BLOCK_ROWS_MAX = 1024
 """Rows of a block."""
 
-BLOCK_VALUES_MAX = 2**22
+BLOCK_VALUES_MAX = 2**20
 """Numbers of a block, 8 bytes each: blocks of more than 1024 columns have fewer rows."""
 
 class Blocks(Protocol):

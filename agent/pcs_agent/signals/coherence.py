@@ -14,10 +14,13 @@ from pcs_agent.signals.scaling import Points
 PROJECTION_VALUES_MAX = 2**25
 """Up to so many projections (256 MiB) are kept between the search for the ends and the count; more are computed twice."""
 
-DIRECTIONS_AT_ONCE_MAX = 512
-"""Directions of one matrix product: with the rows of a block 16 MiB of projections."""
+KEPT_DIMENSIONS_MIN = 64
+"""Of fewer columns a projection is sooner computed twice than kept."""
 
-_BIN_VALUES = 2**17
+DIRECTIONS_AT_ONCE_MAX = 512
+"""Directions of one matrix product: with the rows of a block 4 MiB of projections."""
+
+_BIN_VALUES = 2**15
 """Projections that are put into bins at once, so that they stay in a core's cache."""
 
 
@@ -53,17 +56,18 @@ def fullest_bins(rows: Blocks, vectors: Points, bins: int) -> npt.NDArray[np.int
         vectors: Shape (m, d), m up to some hundreds: m projections of a block's rows are held at once.
         bins: Equal bins per direction, ≥ 1.
     """
-    kept: list[Points] | None = [] if len(rows) * len(vectors) <= PROJECTION_VALUES_MAX else None
+    keeps = rows.dimensions >= KEPT_DIMENSIONS_MIN and len(rows) * len(vectors) <= PROJECTION_VALUES_MAX
+    kept: list[Points] = []
     least = np.full((len(vectors), 1), np.inf)
     greatest = -least
-    for projections in _project(rows, vectors):
+    for projections in _project(rows, vectors, in_place=not keeps):
         np.minimum(least, projections.min(axis=1, keepdims=True), out=least)
         np.maximum(greatest, projections.max(axis=1, keepdims=True), out=greatest)
-        if kept is not None:
+        if keeps:
             kept.append(projections)
     width = greatest - least
     counts = np.zeros((len(vectors), bins + 1), dtype=np.int64)
-    for projections in kept if kept is not None else _project(rows, vectors):
+    for projections in kept if keeps else _project(rows, vectors, in_place=True):
         _count_bins(projections, least, width, counts)
     counts[:, bins - 1] += counts[:, bins]  # the last bin is closed: the greatest projection belongs to it
     fullest: npt.NDArray[np.int64] = counts[:, :bins].max(axis=1)
@@ -71,22 +75,26 @@ def fullest_bins(rows: Blocks, vectors: Points, bins: int) -> npt.NDArray[np.int
     return fullest
 
 
-def _project(rows: Blocks, vectors: Points) -> Iterator[Points]:
-    """Yield one matrix product a block, shape (m, rows of the block)."""
-    return (vectors @ block.T for block in rows)
+def _project(rows: Blocks, vectors: Points, *, in_place: bool) -> Iterator[Points]:
+    """Yield one matrix product a block, shape (m, rows of the block), each in the place of the one before if asked to."""
+    place: Points | None = None
+    for block in rows:
+        if not in_place or place is None or place.shape[1] != len(block):
+            place = np.empty((len(vectors), len(block)))
+        yield np.matmul(vectors, block.T, out=place)
 
 
 def _count_bins(projections: Points, least: Points, width: Points, counts: npt.NDArray[np.int64]) -> None:
     """Add to each direction's bins, of which there is one more for what equals the greatest; overwrites the projections."""
+    places = counts.shape[1]
     divisor = np.where(width == 0, 1.0, width)
-    directions, places = counts.shape
-    offsets = (np.arange(directions, dtype=np.int64) * places)[:, np.newaxis]
-    step = max(1, _BIN_VALUES // directions)
-    for first in range(0, projections.shape[1], step):
-        part = projections[:, first : first + step]
-        part -= least
-        part /= divisor
+    step = max(1, _BIN_VALUES // projections.shape[1])
+    for first in range(0, len(projections), step):
+        few = slice(first, first + step)
+        part = projections[few]
+        part -= least[few]
+        part /= divisor[few]
         part *= places - 1
         keys = part.astype(np.int64)
-        keys += offsets
-        counts += np.bincount(keys.ravel(), minlength=counts.size).reshape(counts.shape)
+        keys += (np.arange(len(part), dtype=np.int64) * places)[:, np.newaxis]
+        counts[few] += np.bincount(keys.ravel(), minlength=len(part) * places).reshape(-1, places)
