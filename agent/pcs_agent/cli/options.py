@@ -16,12 +16,17 @@ from pcs_agent.embed.hashing import CONTEXT_DEFAULT, CONTEXT_MAX, DIMENSION_DEFA
 from pcs_agent.events import FORMATS
 from pcs_agent.events.units import SPLITS
 from pcs_agent.logs import configure_logs
+from pcs_agent.signals.dimension import (
+    PLAIN_DIMENSIONS_MAX,
+    PLAIN_SCALES,
+    PROJECTED_DEFAULT,
+    PROJECTED_MAX,
+)
 from pcs_agent.signals.summary import (
     BINS_DEFAULT,
     BINS_MAX,
     DIRECTIONS_DEFAULT,
     DIRECTIONS_MAX,
-    SCALES_DEFAULT,
     SEED_DEFAULT,
 )
 from pcs_core.identity import EPOCH_MAX, SHARD_ID_RULE, is_shard_id
@@ -106,9 +111,15 @@ def stream_options(command: F) -> F:
             click.option(
                 "--scales",
                 type=ScalesType(),
-                default=",".join(map(str, SCALES_DEFAULT)),
+                help=f"Cells per axis. Without it {','.join(map(str, PLAIN_SCALES))} for up to {PLAIN_DIMENSIONS_MAX} columns, "
+                "and for more those at which the counts tell of the shape.",
+            ),
+            click.option(
+                "--d-hat-dimensions",
+                type=click.IntRange(1, PROJECTED_MAX),
+                default=PROJECTED_DEFAULT,
                 show_default=True,
-                help="Cells per axis.",
+                help=f"Principal directions along which cells are counted of rows of more than {PLAIN_DIMENSIONS_MAX} columns.",
             ),
             click.option(
                 "--seed",
@@ -210,7 +221,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 def settings_from(values: dict[str, object]) -> dict[str, object]:
     """Move the options of the signals and of text into objects of their own, as `StreamRequest` has them."""
     groups = {
-        "settings": ("scales", "seed", "directions", "bins"),
+        "settings": ("scales", "seed", "directions", "bins", "d_hat_dimensions"),
         "text": ("unit", "embedder", "dimension", "context"),
     }
     moved = {name for names in groups.values() for name in names}

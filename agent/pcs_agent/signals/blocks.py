@@ -20,6 +20,7 @@ BLOCK_ROWS_MAX = 1024
 BLOCK_VALUES_MAX = 2**20
 """Numbers of a block, 8 bytes each: blocks of more than 1024 columns have fewer rows."""
 
+
 class Blocks(Protocol):
     """Rows that can be gone through any number of times."""
 

@@ -127,10 +127,7 @@ def _power_of_two_in(number: int) -> int:
 
 def _distinct(keys: Keys) -> Keys:
     """Return the distinct rows, sorted."""
-    if keys.shape[1] == 1:
-        ordered = np.sort(keys, axis=0)
-    else:
-        ordered = keys[np.lexsort(keys.T)]
+    ordered = np.sort(keys, axis=0) if keys.shape[1] == 1 else keys[np.lexsort(keys.T)]
     new = np.ones(len(ordered), dtype=np.bool_)
     new[1:] = (ordered[1:] != ordered[:-1]).any(axis=1)
     distinct: Keys = ordered[new]

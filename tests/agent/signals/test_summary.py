@@ -33,12 +33,13 @@ def test_compressibility_is_the_ratio_of_zlib_level_6() -> None:
     raw = events.astype("<f8").tobytes()
     signals = compute_signals(events, SETTINGS)
     assert signals.r == len(zlib.compress(raw, 6)) / len(raw)
-    assert signals.fallbacks == ()
+    assert signals.fallbacks == (Fallback.COUNTS_AT_ONE,)
+    assert not is_degraded(signals.fallbacks)
 
 
 def test_leaves_that_grow_are_clamped_and_not_degraded() -> None:
     signals = compute_signals(np.random.default_rng(1).random((2, 1)), SETTINGS)
-    assert (signals.r, signals.fallbacks) == (1.0, (Fallback.R_CLAMPED,))
+    assert (signals.r, signals.fallbacks) == (1.0, (Fallback.R_CLAMPED, Fallback.COUNTS_SATURATED))
     assert not is_degraded(signals.fallbacks)
 
 
