@@ -23,7 +23,7 @@ from pcs_agent.deliver.sender import Sender
 from pcs_agent.deliver.transport import batch_url, open_transport
 from pcs_agent.embed import TextSettings
 from pcs_agent.errors import ConfigError
-from pcs_agent.events import count_windows, iter_windows, open_sources
+from pcs_agent.events import count_windows, iter_chunked_windows, iter_windows, open_sources
 from pcs_agent.events.windows import Window
 from pcs_agent.outbox import Outbox
 from pcs_agent.pipeline import Job, Outcome, Run, Summary, or_empty, require_epochs, summarise
@@ -45,6 +45,7 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
         epoch: Epoch of the first window.
         settings: What the signals depend on.
         window_rows: Events a window; `None` for one window of everything.
+        chunk_rows: Rows of a window that are read at a time; `None` to hold each window in memory.
         format_name: Format where no ending tells it.
         columns: Chosen columns; `None` for all numeric ones.
         allow_missing: Whether missing or empty input makes a degraded record.
@@ -57,6 +58,7 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     settings: SignalSettings
     window_rows: int | None = None
+    chunk_rows: int | None = None
     format_name: str | None = None
     columns: Sequence[str] | None = None
     allow_missing: bool = False
@@ -242,7 +244,11 @@ def _open_stream(
         missing=missing,
         inputs=tuple(source.name for source in sources),
     )
-    return or_empty(iter_windows(sources, request.window_rows), job), job, expected
+    if request.chunk_rows is None:
+        windows = iter_windows(sources, request.window_rows)
+    else:
+        windows = iter_chunked_windows(sources, request.window_rows, request.chunk_rows)
+    return or_empty(windows, job), job, expected
 
 
 async def _deliver(

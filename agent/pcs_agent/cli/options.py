@@ -14,6 +14,7 @@ from pcs_agent.config import Config, read_environment
 from pcs_agent.embed.choice import EMBEDDER_DEFAULT, EMBEDDERS, UNIT_DEFAULT
 from pcs_agent.embed.hashing import CONTEXT_DEFAULT, CONTEXT_MAX, DIMENSION_DEFAULT, DIMENSION_MAX
 from pcs_agent.events import FORMATS
+from pcs_agent.events.chunks import CHUNKED_EVENTS_MAX
 from pcs_agent.events.units import SPLITS
 from pcs_agent.logs import configure_logs
 from pcs_agent.signals.dimension import (
@@ -180,6 +181,13 @@ def stream_options(command: F) -> F:
                 type=ColumnsType(),
                 help="Columns by name, or by position from 0 where there are no names. Without it, those with a number in the "
                 "first event.",
+            ),
+            click.option(
+                "--chunk",
+                "chunk_rows",
+                type=click.IntRange(1, CHUNKED_EVENTS_MAX),
+                help="Rows read at a time of windows larger than memory, in several passes; the record is the same. What is no "
+                ".npy file stored by rows is written into a temporary file first.",
             ),
             click.option(
                 "--allow-missing",

@@ -20,7 +20,7 @@ from pcs_agent.cli.options import (
     stream_options,
 )
 from pcs_agent.cli.output import warn
-from pcs_agent.events.windows import WINDOW_EVENTS_MAX
+from pcs_agent.events.chunks import CHUNKED_EVENTS_MAX
 
 
 @click.command()
@@ -30,7 +30,7 @@ from pcs_agent.events.windows import WINDOW_EVENTS_MAX
 @click.option(
     "--window",
     "window_rows",
-    type=click.IntRange(1, WINDOW_EVENTS_MAX),
+    type=click.IntRange(1, CHUNKED_EVENTS_MAX),
     help="Events a window; window k has epoch N+k, the short last one is kept. Without it, one window of everything.",
 )
 @click.option(
@@ -78,6 +78,7 @@ def run(
     Examples:
       ENDPOINT=http://127.0.0.1:8080/v1/pcs/submit pcs-agent run a.csv --shard-id s1 --epoch 0
       pcs-agent run day1.npy day2.npy --shard-id s1 --epoch 100 --window 10000 --json
+      pcs-agent run big.npy --shard-id s1 --epoch 7 --chunk 100000
       tail -n +1 log.jsonl | pcs-agent run - --format jsonl --shard-id s1 --epoch 0 --window 500
       pcs-agent run answers.txt --shard-id writer --epoch 0 --window 200
       pcs-agent run talks.jsonl --format chat --text sentence --shard-id talks --epoch 0

@@ -1,5 +1,6 @@
 """Where events come in: files and streams of rows, cut into windows. The door is `pcs_agent.events.source`."""
 
+from pcs_agent.events.chunks import iter_chunked_windows
 from pcs_agent.events.inputs import FORMATS, STANDARD_INPUT, has_known_ending, open_sources
 from pcs_agent.events.source import EventSource, Pieces
 from pcs_agent.events.windows import Window, count_windows, iter_windows
@@ -12,6 +13,7 @@ __all__ = [
     "Window",
     "count_windows",
     "has_known_ending",
+    "iter_chunked_windows",
     "iter_windows",
     "open_sources",
 ]

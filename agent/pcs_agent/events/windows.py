@@ -11,6 +11,7 @@ import numpy as np
 from pcs_agent.embed import Method, concatenate_leaves, join_leaves
 from pcs_agent.errors import InputError
 from pcs_agent.events.source import Batch, EventSource, Pieces
+from pcs_agent.signals.blocks import Blocks
 
 WINDOW_VALUES_MAX = 50_000_000
 """Numbers of one window: 400 MB, and about twice that while its signals are computed."""
@@ -24,7 +25,7 @@ class Window(NamedTuple):
 
     Attributes:
         number: 0 for the first; its epoch is the run's plus this.
-        events: Shape (n, d), finite; n ≥ 1. What D̂ and coh★ see.
+        events: Shape (n, d), finite; n ≥ 1; in memory, or read again in every pass. What D̂ and coh★ see.
         leaves: One an event: UTF-8 of text, little-endian uint32 of tokens; `None` where the rows themselves are the
             events, whose leaves are their columns as little-endian float64.
         symbols: What r sees of text and tokens, the leaves one after the other; `None` as above.
@@ -32,7 +33,7 @@ class Window(NamedTuple):
     """
 
     number: int
-    events: Batch
+    events: Batch | Blocks
     leaves: Sequence[bytes] | None = None
     symbols: bytes | None = None
     method: Method | None = None
@@ -50,7 +51,7 @@ def iter_windows(sources: Sequence[EventSource], window_rows: int | None) -> Ite
     """
     parts: list[Batch | Pieces] = []
     held = number = 0
-    for batch in _iter_batches(sources, window_rows):
+    for batch in iter_batches(sources, window_rows):
         count, columns = _measure(batch)
         first = 0
         while window_rows is not None and held + count - first >= window_rows:
@@ -77,7 +78,7 @@ def count_windows(sources: Sequence[EventSource], window_rows: int | None) -> in
     return -(-sum(known) // window_rows) if len(known) == len(counts) else None
 
 
-def _iter_batches(sources: Sequence[EventSource], window_rows: int | None) -> Iterator[Batch | Pieces]:
+def iter_batches(sources: Sequence[EventSource], window_rows: int | None) -> Iterator[Batch | Pieces]:
     """Yield the batches of all sources, so that no full window waits for one."""
     first: Batch | Pieces | None = None
     events = 0

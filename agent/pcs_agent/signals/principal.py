@@ -1,6 +1,6 @@
 """The leading principal directions of many columns, the same to the last bit for the same rows.
 
-They are found in a sample of rows at fixed places, by orthogonal iteration on the matrix of their inner products. What
+They are found in a sample of rows at fixed places, by orthogonal iteration on the matrix of inner products. What
 is not a matrix product is summed without BLAS, whose threads may add up in another order, and the directions are rounded
 far above the last bit. No seed enters that anybody could choose.
 """
@@ -17,7 +17,8 @@ from pcs_agent.signals.scaling import Points
 SAMPLE_ROWS_MAX = 512
 """Rows the directions are found in: with 4096 columns 16 MiB."""
 
-_ITERATIONS = 64
+_ITERATIONS = 32
+_PIECE_COLUMNS = 64
 _START_SEED = 0
 _ROUNDING = 2.0**32
 _LEAST_SHARE = 1e-9
@@ -68,18 +69,29 @@ def find_principal(sample: Points, count: int) -> Principal:
     """
     size, dimensions = sample.shape
     centred = sample - sample.mean(axis=0)
-    products = centred @ centred.T
-    basis = next(iter_directions(_START_SEED, count, size, count))
-    for _ in range(_ITERATIONS):
-        basis = _orthonormal(basis @ products)
-    directions = basis @ centred
-    spreads = np.sqrt((directions * directions).sum(axis=1))
-    kept = spreads > _LEAST_SHARE * spreads.max()
-    directions = np.where(kept[:, np.newaxis], directions / np.where(kept, spreads, 1.0)[:, np.newaxis], 0.0)
+    if dimensions <= size:
+        directions = _find_leading(centred.T @ centred, count)
+        spreads = np.sqrt(np.square(centred @ directions.T).sum(axis=0))
+    else:  # the same directions, found among fewer numbers
+        directions = _find_leading(centred @ centred.T, count) @ centred
+        spreads = np.sqrt(np.square(directions).sum(axis=1))
+        directions /= np.where(spreads > 0, spreads, 1.0)[:, np.newaxis]
+    directions[spreads <= _LEAST_SHARE * spreads.max()] = 0.0
     greatest = np.abs(directions).argmax(axis=1)
     directions *= np.where(directions[np.arange(count), greatest] < 0, -1.0, 1.0)[:, np.newaxis]
-    rest = float((centred * centred).sum() - (spreads * spreads).sum()) / (size * (dimensions - count))
+    rest = float(np.square(centred).sum() - np.square(spreads).sum()) / (size * (dimensions - count))
     return Principal(np.rint(directions * _ROUNDING) / _ROUNDING, max(0.0, rest) ** 0.5)
+
+
+def _find_leading(products: Points, count: int) -> Points:
+    """Return approximate leading eigenvectors of a symmetric matrix, shape (count, its side)."""
+    side = len(products)
+    basis = next(iter_directions(_START_SEED, count, side, count))
+    # Products so small that BLAS starts no threads, which would cost more than they do.
+    pieces = [products[:, first : first + _PIECE_COLUMNS] for first in range(0, side, _PIECE_COLUMNS)]
+    for _ in range(_ITERATIONS):
+        basis = _orthonormal(np.concatenate([basis @ piece for piece in pieces], axis=1))
+    return basis
 
 
 def _orthonormal(rows: Points) -> Points:
