@@ -1,12 +1,74 @@
-"""Compressibility r: how small zlib makes the concatenated leaves (contract §1)."""
+"""Compressibility r of a window: on symbols, or how small zlib makes the leaves (contract §1)."""
 
 from __future__ import annotations
 
 import zlib
 from collections.abc import Iterable
+from typing import Literal, NamedTuple
+
+from pcs_agent.signals.blocks import Blocks
+from pcs_agent.signals.codebook import Codebook
+from pcs_agent.signals.quantise import SEED_DEFAULT, bytes_compressibility, own_codes, rows_compressibility
+from pcs_agent.signals.training import train_codebook
+
+RMethod = Literal["symbols", "zlib"]
 
 LEVEL = 6
+OWN_ROWS_MIN = 20
+"""Fewer rows train no codebook of their own: zlib's ratio of their leaves stands, as in 0.1."""
+
 _CHUNK_BYTES = 1 << 20
+_DIGEST_CHARACTERS = 32
+
+
+class Ratio(NamedTuple):
+    """What was measured.
+
+    Attributes:
+        r: 0 … 1.
+        clamped: Whether zlib's ratio was above 1.
+        method: Name and parameters; `None` for 0.1's.
+    """
+
+    r: float
+    clamped: bool
+    method: dict[str, float | int | bool | str] | None
+
+
+def measure_r(
+    rows: Blocks, parts: Iterable[bytes | memoryview], method: RMethod, codebook: Codebook | None, *, of_text: bool
+) -> Ratio:
+    """Return r of a window and how it was measured.
+
+    Args:
+        rows: One or more.
+        parts: Of text or tokens their bytes, of rows the concatenated leaves; one byte or more, in parts of any size.
+        method: `symbols`: codes of the rows, bytes of text and tokens. `zlib`: the ratio of 0.1.
+        codebook: Gives rows their codes; `None` for one trained on them.
+        of_text: Whether the events are text or tokens.
+
+    Raises:
+        ValueError: The codebook is for other columns.
+    """
+    if method == "symbols" and of_text:
+        r, symbols = bytes_compressibility(parts, SEED_DEFAULT)
+        return Ratio(r, False, {"name": "bytes-lz-1", "symbols": symbols})
+    if method == "symbols" and (codebook is not None or len(rows) >= OWN_ROWS_MIN):
+        used = codebook or train_codebook(rows, codes=own_codes(len(rows)), seed=SEED_DEFAULT)
+        return Ratio(
+            rows_compressibility(rows, used, SEED_DEFAULT),
+            False,
+            {
+                "name": "pq-lz-1",
+                "codebook": used.digest[:_DIGEST_CHARACTERS],
+                "trained": "apart" if codebook else "here",
+                "subspaces": used.subspaces,
+                "codes": used.codes,
+                "symbols": len(rows) * used.subspaces,
+            },
+        )
+    r, clamped = compression_ratio(parts)
+    return Ratio(r, clamped, None)
 
 
 def compression_ratio(parts: Iterable[bytes | memoryview]) -> tuple[float, bool]:

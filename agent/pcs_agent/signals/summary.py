@@ -11,8 +11,9 @@ import numpy.typing as npt
 
 from pcs_agent.fallbacks import Fallback
 from pcs_agent.signals.blocks import Blocks, as_blocks
+from pcs_agent.signals.codebook import Codebook
 from pcs_agent.signals.coherence import directional_coherence
-from pcs_agent.signals.compressibility import compression_ratio
+from pcs_agent.signals.compressibility import RMethod, measure_r
 from pcs_agent.signals.derived import scale_blocks
 from pcs_agent.signals.dimension import (
     PLAIN_DIMENSIONS_MAX,
@@ -39,6 +40,8 @@ class SignalSettings(msgspec.Struct, frozen=True, kw_only=True):
         directions: Sampled directions, 1 … 4096.
         bins: Bins per direction, 1 … 4096.
         d_hat_dimensions: Principal directions whose cells are counted of many columns, 1 … 8.
+        r_method: What r is measured on, `symbols` or, as in 0.1, `zlib`.
+        codebook: Gives rows their symbols; `None` for one trained on the window itself.
     """
 
     scales: tuple[int, ...] | None = None
@@ -46,6 +49,8 @@ class SignalSettings(msgspec.Struct, frozen=True, kw_only=True):
     directions: int = DIRECTIONS_DEFAULT
     bins: int = BINS_DEFAULT
     d_hat_dimensions: int = PROJECTED_DEFAULT
+    r_method: RMethod = "symbols"
+    codebook: Codebook | None = None
 
 
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,8 +112,15 @@ def compute_signals(
         raise ValueError(f"found {len(leaves)} leaves and {count} events; allowed: one leaf an event")
     rows = as_blocks(events)
     survey = _survey(rows, leaves)
-    r, clamped = compression_ratio(_iter_symbols(rows, leaves, symbols))
-    fallbacks = (Fallback.R_CLAMPED,) if clamped else ()
+    ratio = measure_r(
+        rows,
+        _iter_symbols(rows, leaves, symbols),
+        settings.r_method,
+        settings.codebook,
+        of_text=leaves is not None or symbols is not None,
+    )
+    fallbacks = (Fallback.R_CLAMPED,) if ratio.clamped else ()
+    methods = {"r": ratio.method} if ratio.method else {}
     if count == 1:
         return Signals(
             events=1,
@@ -116,8 +128,9 @@ def compute_signals(
             n_j=dict.fromkeys(settings.scales or PLAIN_SCALES, 1),
             coh_star=0.0,
             v_star=[],
-            r=r,
+            r=ratio.r,
             fallbacks=(Fallback.TOO_FEW_EVENTS, *fallbacks),
+            methods=methods,
         )
     scaled = scale_blocks(rows, survey.extent)
     sample = survey.extent.scaling().apply(survey.sample.rows) if survey.sample else None
@@ -129,9 +142,9 @@ def compute_signals(
         n_j=counted.n_j,
         coh_star=coh_star,
         v_star=v_star.tolist(),
-        r=r,
+        r=ratio.r,
         fallbacks=(*fallbacks, *counted.fallbacks),
-        methods={"d_hat": counted.method} if counted.method else {},
+        methods=methods | ({"d_hat": counted.method} if counted.method else {}),
     )
 
 
