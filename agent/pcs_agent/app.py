@@ -22,12 +22,14 @@ from pcs_agent.deliver.request_signer import RequestSigner
 from pcs_agent.deliver.sender import Sender
 from pcs_agent.deliver.transport import batch_url, open_transport
 from pcs_agent.embed import TextSettings
-from pcs_agent.errors import ConfigError
+from pcs_agent.errors import ConfigError, InputError
 from pcs_agent.events import count_windows, iter_chunked_windows, iter_windows, open_sources
 from pcs_agent.events.windows import Window
 from pcs_agent.outbox import Outbox
 from pcs_agent.pipeline import Job, Outcome, Run, Summary, or_empty, require_epochs, summarise
-from pcs_agent.signals import SignalSettings
+from pcs_agent.signals import ArrayBlocks, Codebook, SignalSettings
+from pcs_agent.signals.codebook_file import read_codebook
+from pcs_agent.signals.training import train_codebook
 from pcs_core.errors import WalLockedError
 from pcs_core.identity import ShardId
 from pcs_core.signing import Signer
@@ -51,6 +53,7 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
         allow_missing: Whether missing or empty input makes a degraded record.
         text: How text and tokens become rows.
         follow: Whether the last input is read as it grows, until it is ended.
+        codebook: File that gives rows their codes; `None` for a codebook of each window's own.
     """
 
     inputs: Sequence[str]
@@ -64,6 +67,7 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     allow_missing: bool = False
     text: TextSettings = TextSettings()
     follow: bool = False
+    codebook: str | None = None
 
 
 def build_once(
@@ -84,6 +88,42 @@ def build_once(
     with contextlib.ExitStack() as files:
         windows, job, _ = _open_stream(config, request, stdin, files, warn)
         return summarise(list(windows), job, time.time)[0]
+
+
+def train_codebook_of(
+    inputs: Sequence[str],
+    stdin: Callable[[], BinaryIO],
+    warn: Callable[[str], None],
+    *,
+    format_name: str | None,
+    columns: Sequence[str] | None,
+    subspaces: int,
+    codes: int,
+    seed: int,
+) -> Codebook:
+    """Return a codebook for rows like those of the inputs, which are read into memory.
+
+    Args:
+        inputs: Files, `-` for standard input; one stream in order.
+        stdin: Gives standard input.
+        warn: Told what the user should know.
+        format_name: Format where no ending tells it.
+        columns: Chosen columns; `None` for all numeric ones.
+        subspaces: As `train_codebook` takes it.
+        codes: The same.
+        seed: The same.
+
+    Raises:
+        InputError: There is no row, or the inputs cannot be read.
+    """
+    with contextlib.ExitStack() as files:
+        sources, _ = open_sources(
+            inputs, stdin=stdin, files=files, format_name=format_name, columns=columns, warn=warn
+        )
+        window = next(iter_windows(sources, None), None)
+    if window is None:
+        raise InputError("input: found no events; allowed: one or more")
+    return train_codebook(ArrayBlocks(window.events), subspaces=subspaces, codes=codes, seed=seed)
 
 
 async def run_stream(
@@ -220,6 +260,9 @@ def _open_stream(
     input_ended: threading.Event | None = None,
 ) -> tuple[Iterator[Window], Job, int | None]:
     signer = config.require_signer()
+    settings = request.settings
+    if request.codebook is not None:
+        settings = msgspec.structs.replace(settings, codebook=read_codebook(request.codebook))
     sources, missing = open_sources(
         request.inputs,
         stdin=stdin,
@@ -237,7 +280,7 @@ def _open_stream(
     job = Job(
         shard_id=request.shard_id,
         first_epoch=request.epoch,
-        settings=request.settings,
+        settings=settings,
         params=config.params,
         signer=signer,
         allow_missing=request.allow_missing,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, get_args
 
 import click
 
@@ -17,6 +17,7 @@ from pcs_agent.events import FORMATS
 from pcs_agent.events.chunks import CHUNKED_EVENTS_MAX
 from pcs_agent.events.units import SPLITS
 from pcs_agent.logs import configure_logs
+from pcs_agent.signals.compressibility import RMethod
 from pcs_agent.signals.dimension import (
     PLAIN_DIMENSIONS_MAX,
     PLAIN_SCALES,
@@ -144,6 +145,18 @@ def stream_options(command: F) -> F:
                 help="Bins per direction.",
             ),
             click.option(
+                "--r-method",
+                type=click.Choice(get_args(RMethod)),
+                default="symbols",
+                show_default=True,
+                help="What r is measured on: codes of rows and bytes of text, or zlib's ratio as in records of 0.1.",
+            ),
+            click.option(
+                "--codebook",
+                metavar="FILE",
+                help="Codebook of `codebook train` that gives rows their codes; without it, one is trained on each window.",
+            ),
+            click.option(
                 "--format",
                 "format_name",
                 type=click.Choice(FORMATS),
@@ -229,7 +242,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 def settings_from(values: dict[str, object]) -> dict[str, object]:
     """Move the options of the signals and of text into objects of their own, as `StreamRequest` has them."""
     groups = {
-        "settings": ("scales", "seed", "directions", "bins", "d_hat_dimensions"),
+        "settings": ("scales", "seed", "directions", "bins", "d_hat_dimensions", "r_method"),
         "text": ("unit", "embedder", "dimension", "context"),
     }
     moved = {name for names in groups.values() for name in names}

@@ -6,9 +6,13 @@ import zlib
 from collections.abc import Iterable
 from typing import Literal, NamedTuple
 
+import numpy as np
+
+from pcs_agent.errors import ConfigError
 from pcs_agent.signals.blocks import Blocks
 from pcs_agent.signals.codebook import Codebook
-from pcs_agent.signals.quantise import SEED_DEFAULT, bytes_compressibility, own_codes, rows_compressibility
+from pcs_agent.signals.quantise import CODE_BITS_MAX, SEED_DEFAULT, own_codes, rows_compressibility
+from pcs_agent.signals.symbol_entropy import SymbolStream
 from pcs_agent.signals.training import train_codebook
 
 RMethod = Literal["symbols", "zlib"]
@@ -36,7 +40,12 @@ class Ratio(NamedTuple):
 
 
 def measure_r(
-    rows: Blocks, parts: Iterable[bytes | memoryview], method: RMethod, codebook: Codebook | None, *, of_text: bool
+    rows: Blocks,
+    parts: Iterable[bytes | memoryview],
+    method: RMethod,
+    codebook: Codebook | None,
+    *,
+    of_text: bool,
 ) -> Ratio:
     """Return r of a window and how it was measured.
 
@@ -48,11 +57,18 @@ def measure_r(
         of_text: Whether the events are text or tokens.
 
     Raises:
-        ValueError: The codebook is for other columns.
+        ConfigError: The codebook is for other columns.
     """
     if method == "symbols" and of_text:
-        r, symbols = bytes_compressibility(parts, SEED_DEFAULT)
-        return Ratio(r, False, {"name": "bytes-lz-1", "symbols": symbols})
+        stream = SymbolStream()
+        for part in parts:
+            stream.feed(np.frombuffer(part, dtype=np.uint8))
+        bits, symbols = stream.bits_a_symbol(SEED_DEFAULT), stream.symbols
+        return Ratio(min(1.0, bits / CODE_BITS_MAX), False, {"name": "bytes-lz-1", "symbols": symbols})
+    if codebook is not None and codebook.dimensions != rows.dimensions:
+        raise ConfigError(
+            f"--codebook: found one for {codebook.dimensions} columns, and rows of {rows.dimensions}; allowed: as many"
+        )
     if method == "symbols" and (codebook is not None or len(rows) >= OWN_ROWS_MIN):
         used = codebook or train_codebook(rows, codes=own_codes(len(rows)), seed=SEED_DEFAULT)
         return Ratio(

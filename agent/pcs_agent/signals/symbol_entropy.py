@@ -30,6 +30,7 @@ SHUFFLED_SYMBOLS_MAX = 2**16
 
 _LEVEL = 6
 _RAW_DEFLATE = -15
+_PIECE_BYTES = 1 << 16
 
 
 class SymbolStream:
@@ -40,11 +41,23 @@ class SymbolStream:
         self._counts: Counts = np.zeros(SYMBOLS, dtype=np.int64)
         self._compressor = zlib.compressobj(_LEVEL, zlib.DEFLATED, _RAW_DEFLATE)
         self._compressed_bytes = 0
+        self._held = bytearray()
+
+    @property
+    def symbols(self) -> int:
+        """How many were taken."""
+        return int(self._counts.sum())
 
     def feed(self, symbols: npt.NDArray[np.uint8]) -> None:
         """Take the next symbols, shape (n,)."""
         self._counts += np.bincount(symbols, minlength=SYMBOLS)
-        self._compressed_bytes += len(self._compressor.compress(np.ascontiguousarray(symbols).data))
+        self._held += symbols.tobytes()
+        # What deflate makes may depend on how its input is cut, so it is always cut into the same pieces.
+        whole = len(self._held) - len(self._held) % _PIECE_BYTES
+        for first in range(0, whole, _PIECE_BYTES):
+            piece = self._held[first : first + _PIECE_BYTES]
+            self._compressed_bytes += len(self._compressor.compress(piece))
+        del self._held[:whole]
 
     def bits_a_symbol(self, seed: int) -> float:
         """End the sequence and return its bits a symbol, 0 … 8 or, by chance, more; 0 without symbols.
@@ -52,7 +65,7 @@ class SymbolStream:
         Args:
             seed: Of the random orders, 0 … 2^63−1.
         """
-        self._compressed_bytes += len(self._compressor.flush())
+        self._compressed_bytes += len(self._compressor.compress(self._held)) + len(self._compressor.flush())
         entropy = histogram_entropy(self._counts)
         if entropy == 0:
             return 0.0
