@@ -28,13 +28,14 @@ def test_leaves_do_not_depend_on_the_memory_layout() -> None:
     assert compute_signals(np.asfortranarray(events), SETTINGS) == compute_signals(events, SETTINGS)
 
 
-def test_compressibility_is_the_ratio_of_zlib_level_6() -> None:
+def test_compressibility_by_zlib_is_the_ratio_of_level_6() -> None:
     events = np.tile(np.arange(4.0), (500, 1))
     raw = events.astype("<f8").tobytes()
-    signals = compute_signals(events, SETTINGS)
+    signals = compute_signals(events, SignalSettings(r_method="zlib"))
     assert signals.r == len(zlib.compress(raw, 6)) / len(raw)
     assert signals.fallbacks == (Fallback.COUNTS_AT_ONE,)
     assert not is_degraded(signals.fallbacks)
+    assert signals.methods == {}
 
 
 def test_leaves_that_grow_are_clamped_and_not_degraded() -> None:
@@ -61,7 +62,7 @@ def test_compression_in_chunks_equals_compression_at_once() -> None:
     events = np.random.default_rng(2).integers(0, 9, (200_000, 2)).astype(np.float64)
     raw = events.astype("<f8").tobytes()
     assert len(raw) > 1 << 20
-    found = compute_signals(events, SignalSettings(directions=1)).r
+    found = compute_signals(events, SignalSettings(directions=1, r_method="zlib")).r
     assert abs(found - len(zlib.compress(raw, 6)) / len(raw)) < 1e-4
 
 
@@ -73,7 +74,7 @@ def test_leaves_that_are_given_make_the_root_and_symbols_r() -> None:
         b"\1" + hashlib.sha256(b"\1" + hashed[0] + hashed[1]).digest() + hashed[2]
     ).hexdigest()
     text = b"one two three" * 50
-    signals = compute_signals(rows, SETTINGS, leaves=leaves, symbols=text)
+    signals = compute_signals(rows, SignalSettings(r_method="zlib"), leaves=leaves, symbols=text)
     plain = compute_signals(rows, SETTINGS)
     assert (signals.merkle_root, signals.r) == (root, len(zlib.compress(text, 6)) / len(text))
     assert (signals.n_j, signals.coh_star, signals.v_star) == (plain.n_j, plain.coh_star, plain.v_star)
@@ -81,7 +82,8 @@ def test_leaves_that_are_given_make_the_root_and_symbols_r() -> None:
 
 def test_without_symbols_r_is_of_the_leaves() -> None:
     leaves = [b"again "] * 100
-    signals = compute_signals(np.random.default_rng(4).random((100, 2)), SETTINGS, leaves=leaves)
+    settings = SignalSettings(r_method="zlib")
+    signals = compute_signals(np.random.default_rng(4).random((100, 2)), settings, leaves=leaves)
     assert signals.r == len(zlib.compress(b"again " * 100, 6)) / 600
 
 
