@@ -109,13 +109,13 @@ def test_a_loop_of_rows_with_noise_is_found_where_zlib_sees_none(length: int, di
 @pytest.mark.parametrize("dimensions", [1, 3, 64])
 def test_r_of_independent_rows_with_a_codebook_does_not_depend_on_their_number(dimensions: int) -> None:
     rng = np.random.default_rng(2)
-    book = train_codebook(ArrayBlocks(rng.normal(size=(8000, dimensions))), seed=SEED)
+    book = train_codebook(ArrayBlocks(rng.normal(size=(2000, dimensions))), codes=64, seed=SEED)
     for length in (20, 100, 2000):
         found = [
             rows_compressibility(ArrayBlocks(rng.normal(size=(length, dimensions))), book, SEED)
-            for _ in range(1000 // length + 3)
+            for _ in range(2000 // length + 3)
         ]
-        assert np.mean(found) == pytest.approx(0.97, abs=0.05), length
+        assert np.mean(found) == pytest.approx(0.96, abs=0.05), length
 
 
 @given(st.binary(min_size=1, max_size=400), st.integers(0, 2**63 - 1))
