@@ -27,7 +27,8 @@ from pcs_agent.events import count_windows, iter_chunked_windows, iter_windows, 
 from pcs_agent.events.windows import Window
 from pcs_agent.outbox import Outbox
 from pcs_agent.pipeline import Job, Outcome, Run, Summary, or_empty, require_epochs, summarise
-from pcs_agent.signals import ArrayBlocks, Codebook, SignalSettings
+from pcs_agent.signals import Codebook, SignalSettings
+from pcs_agent.signals.blocks import as_blocks
 from pcs_agent.signals.codebook_file import read_codebook
 from pcs_agent.signals.training import train_codebook
 from pcs_core.errors import WalLockedError
@@ -123,7 +124,7 @@ def train_codebook_of(
         window = next(iter_windows(sources, None), None)
     if window is None:
         raise InputError("input: found no events; allowed: one or more")
-    return train_codebook(ArrayBlocks(window.events), subspaces=subspaces, codes=codes, seed=seed)
+    return train_codebook(as_blocks(window.events), subspaces=subspaces, codes=codes, seed=seed)
 
 
 async def run_stream(

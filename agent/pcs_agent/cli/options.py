@@ -30,6 +30,7 @@ from pcs_agent.signals.summary import (
     DIRECTIONS_DEFAULT,
     DIRECTIONS_MAX,
     SEED_DEFAULT,
+    Search,
 )
 from pcs_core.identity import EPOCH_MAX, SHARD_ID_RULE, is_shard_id
 from pcs_core.record import SCALES_MAX, SCALES_MIN, SEED_MAX
@@ -145,6 +146,13 @@ def stream_options(command: F) -> F:
                 help="Bins per direction.",
             ),
             click.option(
+                "--search",
+                type=click.Choice(get_args(Search)),
+                default="sampled",
+                show_default=True,
+                help="How the best direction is found: among sampled ones, or by steps from the best of fewer.",
+            ),
+            click.option(
                 "--r-method",
                 type=click.Choice(get_args(RMethod)),
                 default="symbols",
@@ -242,7 +250,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 def settings_from(values: dict[str, object]) -> dict[str, object]:
     """Move the options of the signals and of text into objects of their own, as `StreamRequest` has them."""
     groups = {
-        "settings": ("scales", "seed", "directions", "bins", "d_hat_dimensions", "r_method"),
+        "settings": ("scales", "seed", "directions", "bins", "d_hat_dimensions", "r_method", "search"),
         "text": ("unit", "embedder", "dimension", "context"),
     }
     moved = {name for names in groups.values() for name in names}

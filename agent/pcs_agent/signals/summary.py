@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -22,12 +22,15 @@ from pcs_agent.signals.dimension import (
     count_occupied,
 )
 from pcs_agent.signals.principal import RowSample
+from pcs_agent.signals.refine import refined_coherence
 from pcs_agent.signals.scaling import Extent, Points
 from pcs_core.merkle import TreeHasher, merkle_root
 
 SEED_DEFAULT = 42
 DIRECTIONS_DEFAULT, DIRECTIONS_MAX = 100, 4096
 BINS_DEFAULT, BINS_MAX = 20, 4096
+
+Search = Literal["sampled", "refined"]
 
 
 class SignalSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +45,7 @@ class SignalSettings(msgspec.Struct, frozen=True, kw_only=True):
         d_hat_dimensions: Principal directions whose cells are counted of many columns, 1 … 8.
         r_method: What r is measured on, `symbols` or, as in 0.1, `zlib`.
         codebook: Gives rows their symbols; `None` for one trained on the window itself.
+        search: How directions are found: `sampled` as in 0.1, or `refined`.
     """
 
     scales: tuple[int, ...] | None = None
@@ -51,6 +55,7 @@ class SignalSettings(msgspec.Struct, frozen=True, kw_only=True):
     d_hat_dimensions: int = PROJECTED_DEFAULT
     r_method: RMethod = "symbols"
     codebook: Codebook | None = None
+    search: Search = "sampled"
 
 
 class Signals(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,7 +139,11 @@ def compute_signals(
         )
     scaled = scale_blocks(rows, survey.extent)
     sample = survey.extent.scaling().apply(survey.sample.rows) if survey.sample else None
-    coh_star, v_star = directional_coherence(scaled, settings.seed, settings.directions, settings.bins)
+    refined = settings.search == "refined"
+    search = refined_coherence if refined else directional_coherence
+    coh_star, v_star = search(scaled, settings.seed, settings.directions, settings.bins)
+    if refined:
+        methods["coh_star"] = {"name": "refined-1", "directions": settings.directions, "bins": settings.bins}
     counted = count_occupied(scaled, sample, settings.scales, settings.d_hat_dimensions)
     return Signals(
         events=count,

@@ -148,7 +148,7 @@ def test_with_fewer_distinct_rows_than_codes_every_distinct_row_has_its_own() ->
 
 @pytest.mark.parametrize("size", [1, 7, 1000, 5000])
 def test_blocks_of_any_size_give_the_same(size: int) -> None:
-    rows = np.random.default_rng(3).normal(size=(3 * SAMPLE_ROWS_MAX // 2, 9))[: 5000 if size == 1 else None]
+    rows = np.random.default_rng(3).normal(size=(3 * SAMPLE_ROWS_MAX // 2, 9))[: 1500 if size < 10 else None]
     whole = train_codebook(ArrayBlocks(rows), codes=16, seed=7)
     blocks = SmallBlocks(rows, size)
     assert train_codebook(blocks, codes=16, seed=7).digest == whole.digest
