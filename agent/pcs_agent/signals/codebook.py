@@ -34,7 +34,10 @@ COORDINATE_MAX = 2**20
 SAMPLE_COORDINATE_MAX = 2**17
 """Those of the training sample stay within ±this, so that rows up to eight times as far out are still told apart."""
 
-_CODED_ROWS = 1024  # rows coded at once: their distances to 256 centroids are 2 MiB
+# Multiplications of one matrix product. OpenBLAS takes one thread up to so many, and above wakes others for so little work
+# that they cost several times what they save.
+_PRODUCT_MAX = 2**18
+_ROWS_AT_ONCE_MIN = 8
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -141,9 +144,10 @@ def nearest_centroids(grid: Points, centroids: Centroids) -> npt.NDArray[np.intp
     # |x − c|² less |x|², which is the same for every centroid: |c|² − 2·x·c
     weights = np.ascontiguousarray(-2.0 * places.T)
     squares = (places * places).sum(axis=1)
-    distances = np.empty((min(len(grid), _CODED_ROWS), len(places)))
-    for first in range(0, len(grid), _CODED_ROWS):
-        block = grid[first : first + _CODED_ROWS]
+    at_once = max(_ROWS_AT_ONCE_MIN, _PRODUCT_MAX // places.size)
+    distances = np.empty((min(len(grid), at_once), len(places)))
+    for first in range(0, len(grid), at_once):
+        block = grid[first : first + at_once]
         found = np.matmul(block, weights, out=distances[: len(block)])
         found += squares
         nearest[first : first + len(block)] = found.argmin(axis=1)
