@@ -21,6 +21,7 @@ _ITERATIONS = 32
 _PIECE_COLUMNS = 64
 _START_SEED = 0
 _ROUNDING = 2.0**32
+_MUCH, _LITTLE = 1e-3, 1e-12
 _LEAST_SHARE = 1e-9
 """A direction along which the rows spread less than this, to the first one's spread, is rounding and not the rows."""
 
@@ -95,11 +96,18 @@ def _find_leading(products: Points, count: int) -> Points:
 
 
 def _orthonormal(rows: Points) -> Points:
-    """Return the rows made orthogonal to those before and of length 1, by Gram and Schmidt; zeros stay."""
+    """Return the rows made orthogonal to those before and of length 1, by Gram and Schmidt; zeros where nothing is left."""
     for index in range(len(rows)):
-        for before in rows[:index]:
-            rows[index] -= (rows[index] * before).sum() * before
-        length = np.sqrt((rows[index] * rows[index]).sum())
-        if length > 0:
-            rows[index] /= length
+        length = _length(rows[index])
+        for _ in range(2):  # a little that is left over of much is orthogonal only after the second time
+            for before in rows[:index]:
+                rows[index] -= (rows[index] * before).sum() * before
+            left = _length(rows[index])
+            if left > _MUCH * length:
+                break
+        rows[index] *= 1 / left if left > _LITTLE * length else 0.0
     return rows
+
+
+def _length(row: Points) -> float:
+    return float(np.sqrt((row * row).sum()))
