@@ -6,6 +6,7 @@ CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
 .PHONY: help install demo test crash simulate bench bench-million bench-rows bench-stores damage fuzz deploy-check text-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
+.PHONY: help install demo test crash simulate bench bench-million bench-agent bench-rows bench-stores damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,6 +52,9 @@ bench-million: install  ## Send a million records through one process, then star
 ROWS ?= 10000000
 bench-rows: install  ## Measure retention in a PostgreSQL with 10,000,000 outcomes (ROWS)
 	@PYTHONPATH=tests $(BIN)/python load/store_rows.py --rows $(ROWS)
+
+bench-agent: install  ## Measure the agent's signals beside plain NumPy loops, and a million rows from a file (ARGUMENTS)
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python load/agent_signals.py $(ARGUMENTS)
 
 bench-stores: install  ## Measure what a record costs in Redis and PostgreSQL, and the driver alone
 	@PYTHONPATH=tests $(BIN)/python load/store_costs.py
