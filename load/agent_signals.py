@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,7 +152,7 @@ def measure(count: int, columns: int, repeats: int) -> list[Figure]:
     return [Figure(signal, product[signal], *plain[signal]) for signal in product]
 
 
-def table(sizes: Iterator[tuple[int, int]], repeats: int) -> bool:
+def table(sizes: Sequence[tuple[int, int]], repeats: int) -> bool:
     """Print a line a size; whether every goal that was measured is reached."""
     print("| rows × columns | D̂ ms | ratio | coh★ ms | ratio | r ms | ratio | all three |")
     print("|---|---|---|---|---|---|---|---|")
@@ -216,10 +216,16 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--short", action="store_true", help="small sizes, once each; a part of the tests")
+    parser.add_argument("--only", help="sizes such as 100000x3,10000x768 instead of all")
     parser.add_argument("--no-file", action="store_true", help="without the run from a file of 3 GB")
     arguments = parser.parse_args()
     rows, columns = (SHORT_ROWS, SHORT_COLUMNS) if arguments.short else (ROWS, COLUMNS)
-    sizes = ((count, width) for width in columns for count in rows if count * width <= VALUES_IN_MEMORY_MAX)
+    sizes = [(count, width) for width in columns for count in rows if count * width <= VALUES_IN_MEMORY_MAX]
+    if arguments.only:
+        sizes = [
+            (int(count), int(width))
+            for count, width in (size.split("x") for size in arguments.only.split(","))
+        ]
     reached = table(sizes, 1 if arguments.short else REPEATS)
     if not arguments.no_file:
         reached &= run_from_file(20_000 if arguments.short else 1_000_000, 64 if arguments.short else 768)
