@@ -1,7 +1,7 @@
 """Measures the three signals beside a plain NumPy loop of what each is defined as, and a stream larger than memory.
 
 `make bench-agent`; figures and how to read them are in docs/performance.md. Both sides get the same rows in the same
-process. A plain loop that would take minutes is run on fewer rows and its time is multiplied, which the table says: its
+process, with one thread of BLAS; times are CPU time, which what else the machine does hardly touches. A plain loop that would take minutes is run on fewer rows and its time is multiplied, which the table says: its
 cost grows with the rows (of sorting, faster), so that a true run would take no less.
 
 The plain loops:
@@ -79,7 +79,7 @@ def time_product(rows: np.ndarray, repeats: int) -> dict[str, float]:
     times: dict[str, list[float]] = {"D_hat": [], "coh_star": [], "r": []}
     for _ in range(repeats):
         blocks = ArrayBlocks(rows)
-        began_s = time.perf_counter()
+        began_s = time.process_time()
         extent = measure_extent(blocks)
         scaled = scale_blocks(blocks, extent)
         sample = None
@@ -89,13 +89,13 @@ def time_product(rows: np.ndarray, repeats: int) -> dict[str, float]:
                 chosen.add(block)
             sample = chosen.rows
         count_occupied(scaled, sample, None, SETTINGS.d_hat_dimensions)
-        times["D_hat"].append(time.perf_counter() - began_s)
-        began_s = time.perf_counter()
+        times["D_hat"].append(time.process_time() - began_s)
+        began_s = time.process_time()
         directional_coherence(scaled, SETTINGS.seed, SETTINGS.directions, SETTINGS.bins)
-        times["coh_star"].append(time.perf_counter() - began_s)
-        began_s = time.perf_counter()
+        times["coh_star"].append(time.process_time() - began_s)
+        began_s = time.process_time()
         measure_r(blocks, [], "symbols", None, of_text=False)
-        times["r"].append(time.perf_counter() - began_s)
+        times["r"].append(time.process_time() - began_s)
     return {signal: sorted(found)[len(found) // 2] for signal, found in times.items()}
 
 
@@ -139,9 +139,9 @@ def time_plain(rows: np.ndarray) -> dict[str, tuple[float, float]]:
 
 def timed(work: Callable[[], None]) -> float:
     """Return how many seconds the work takes."""
-    began_s = time.perf_counter()
+    began_s = time.process_time()
     work()
-    return time.perf_counter() - began_s
+    return time.process_time() - began_s
 
 
 def measure(count: int, columns: int, repeats: int) -> list[Figure]:
