@@ -5,7 +5,8 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash simulate bench bench-million bench-rows bench-stores damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
+.PHONY: help install demo test crash simulate bench bench-million bench-rows bench-stores damage fuzz deploy-check text-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
+.PHONY: help install demo test crash simulate bench bench-million bench-agent bench-rows bench-stores damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -52,6 +53,9 @@ ROWS ?= 10000000
 bench-rows: install  ## Measure retention in a PostgreSQL with 10,000,000 outcomes (ROWS)
 	@PYTHONPATH=tests $(BIN)/python load/store_rows.py --rows $(ROWS)
 
+bench-agent: install  ## Measure the agent's signals beside plain NumPy loops, and a million rows from a file (ARGUMENTS)
+	@OPENBLAS_NUM_THREADS=1 $(BIN)/python load/agent_signals.py $(ARGUMENTS)
+
 bench-stores: install  ## Measure what a record costs in Redis and PostgreSQL, and the driver alone
 	@PYTHONPATH=tests $(BIN)/python load/store_costs.py
 
@@ -87,6 +91,12 @@ fuzz: install  ## Fuzz the parsers that meet bytes of strangers or of a damaged 
 # The tests of tests/deploy, slow ones included; the real Helm and others are fetched into build/tools once.
 deploy-check: install  ## Check chart, Compose files, images, rules and dashboards by the real tools, without a cluster
 	@$(BIN)/python -m pytest -n 2 --dist loadfile tests/deploy
+
+# Some gigabytes, because of torch: an environment of its own, which neither `install` nor `test` needs.
+text-check: install  ## Install the extra text into build/text and check the vectors of MiniLM, without network
+	@test -x build/text/bin/python || $(PYTHON) -m venv build/text
+	@$(BIN)/uv pip install --quiet --python build/text/bin/python --constraint constraints.txt --editable '.[agent,text,dev]'
+	@build/text/bin/python -m pytest -q tests/agent/embed/minilm_checks.py
 
 secrets: install  ## Look for keys and passwords in the history, as `check` does
 	@$(BIN)/gitleaks git --no-banner --redact --log-level warn .

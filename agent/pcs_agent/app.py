@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 import random
+import threading
 import time
 from collections.abc import Callable, Coroutine, Iterator, Sequence
 from typing import Any, BinaryIO, TypeVar
@@ -20,12 +21,16 @@ from pcs_agent.deliver.offload import ThreadOffload
 from pcs_agent.deliver.request_signer import RequestSigner
 from pcs_agent.deliver.sender import Sender
 from pcs_agent.deliver.transport import batch_url, open_transport
-from pcs_agent.errors import ConfigError
-from pcs_agent.events import count_windows, iter_windows, open_sources
+from pcs_agent.embed import TextSettings
+from pcs_agent.errors import ConfigError, InputError
+from pcs_agent.events import count_windows, iter_chunked_windows, iter_windows, open_sources
 from pcs_agent.events.windows import Window
 from pcs_agent.outbox import Outbox
 from pcs_agent.pipeline import Job, Outcome, Run, Summary, or_empty, require_epochs, summarise
-from pcs_agent.signals import SignalSettings
+from pcs_agent.signals import Codebook, SignalSettings
+from pcs_agent.signals.blocks import as_blocks
+from pcs_agent.signals.codebook_file import read_codebook
+from pcs_agent.signals.training import train_codebook
 from pcs_core.errors import WalLockedError
 from pcs_core.identity import ShardId
 from pcs_core.signing import Signer
@@ -43,9 +48,13 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
         epoch: Epoch of the first window.
         settings: What the signals depend on.
         window_rows: Events a window; `None` for one window of everything.
+        chunk_rows: Rows of a window that are read at a time; `None` to hold each window in memory.
         format_name: Format where no ending tells it.
         columns: Chosen columns; `None` for all numeric ones.
         allow_missing: Whether missing or empty input makes a degraded record.
+        text: How text and tokens become rows.
+        follow: Whether the last input is read as it grows, until it is ended.
+        codebook: File that gives rows their codes; `None` for a codebook of each window's own.
     """
 
     inputs: Sequence[str]
@@ -53,9 +62,13 @@ class StreamRequest(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     settings: SignalSettings
     window_rows: int | None = None
+    chunk_rows: int | None = None
     format_name: str | None = None
     columns: Sequence[str] | None = None
     allow_missing: bool = False
+    text: TextSettings = TextSettings()
+    follow: bool = False
+    codebook: str | None = None
 
 
 def build_once(
@@ -78,6 +91,42 @@ def build_once(
         return summarise(list(windows), job, time.time)[0]
 
 
+def train_codebook_of(
+    inputs: Sequence[str],
+    stdin: Callable[[], BinaryIO],
+    warn: Callable[[str], None],
+    *,
+    format_name: str | None,
+    columns: Sequence[str] | None,
+    subspaces: int,
+    codes: int,
+    seed: int,
+) -> Codebook:
+    """Return a codebook for rows like those of the inputs, which are read into memory.
+
+    Args:
+        inputs: Files, `-` for standard input; one stream in order.
+        stdin: Gives standard input.
+        warn: Told what the user should know.
+        format_name: Format where no ending tells it.
+        columns: Chosen columns; `None` for all numeric ones.
+        subspaces: As `train_codebook` takes it.
+        codes: The same.
+        seed: The same.
+
+    Raises:
+        InputError: There is no row, or the inputs cannot be read.
+    """
+    with contextlib.ExitStack() as files:
+        sources, _ = open_sources(
+            inputs, stdin=stdin, files=files, format_name=format_name, columns=columns, warn=warn
+        )
+        window = next(iter_windows(sources, None), None)
+    if window is None:
+        raise InputError("input: found no events; allowed: one or more")
+    return train_codebook(as_blocks(window.events), subspaces=subspaces, codes=codes, seed=seed)
+
+
 async def run_stream(
     config: Config,
     request: StreamRequest,
@@ -87,6 +136,7 @@ async def run_stream(
     warn: Callable[[str], None],
     announce: Callable[[int | None], None],
     stop: asyncio.Event,
+    input_ended: threading.Event,
 ) -> int:
     """Deliver what an earlier run left, then the stream. Returns how many records are not delivered, each damaged place of the outbox counted as one.
 
@@ -98,6 +148,7 @@ async def run_stream(
         warn: Told what the user should know.
         announce: Told the number of windows, `None` if it is not known.
         stop: Ends the run when it is set; what waits stays in the outbox.
+        input_ended: Ends a followed input when it is set; what was read is delivered.
 
     Raises:
         InputError: The stream cannot be read.
@@ -107,7 +158,7 @@ async def run_stream(
     with contextlib.ExitStack() as files:
         # Standard input may be silent, and some formats begin with a header.
         stream = await _unless_stopped(
-            ThreadOffload().run(lambda: _open_stream(config, request, stdin, files, warn)), stop
+            ThreadOffload().run(lambda: _open_stream(config, request, stdin, files, warn, input_ended)), stop
         )
         if stream is None:
             warn("interrupted before anything was read")
@@ -207,24 +258,30 @@ def _open_stream(
     stdin: Callable[[], BinaryIO],
     files: contextlib.ExitStack,
     warn: Callable[[str], None],
+    input_ended: threading.Event | None = None,
 ) -> tuple[Iterator[Window], Job, int | None]:
     signer = config.require_signer()
+    settings = request.settings
+    if request.codebook is not None:
+        settings = msgspec.structs.replace(settings, codebook=read_codebook(request.codebook))
     sources, missing = open_sources(
         request.inputs,
         stdin=stdin,
         files=files,
         format_name=request.format_name,
         columns=request.columns,
+        text=request.text,
         allow_missing=request.allow_missing,
+        follow=input_ended if request.follow else None,
         warn=warn,
     )
-    expected = count_windows(sources, request.window_rows)
+    expected = None if request.follow else count_windows(sources, request.window_rows)
     if expected is not None:
         require_epochs(request.epoch, expected)
     job = Job(
         shard_id=request.shard_id,
         first_epoch=request.epoch,
-        settings=request.settings,
+        settings=settings,
         params=config.params,
         signer=signer,
         direction_key=config.direction_key,
@@ -232,7 +289,11 @@ def _open_stream(
         missing=missing,
         inputs=tuple(source.name for source in sources),
     )
-    return or_empty(iter_windows(sources, request.window_rows), job), job, expected
+    if request.chunk_rows is None:
+        windows = iter_windows(sources, request.window_rows)
+    else:
+        windows = iter_chunked_windows(sources, request.window_rows, request.chunk_rows)
+    return or_empty(windows, job), job, expected
 
 
 async def _deliver(

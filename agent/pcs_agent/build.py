@@ -33,7 +33,7 @@ def build_record(
 
     Args:
         signals: What was computed of the window.
-        settings: What it was computed with; scales and seed go into the record.
+        settings: What it was computed with; its seed goes into the record.
         shard_id: Who summarised.
         epoch: 0 … 2^53−1.
         params: Thresholds and weights.
@@ -42,7 +42,7 @@ def build_record(
         direction: The seed that was used instead of the settings', and its proof.
     """
     seed, proof = (settings.seed, None) if direction is None else direction
-    scales = list(settings.scales)
+    scales = list(signals.n_j)
     d_hat = round9(theil_sen_slope(scales, [signals.n_j[scale] for scale in scales]))
     coh_star, r = round9(signals.coh_star), round9(signals.r)
     fallbacks = (*more_fallbacks, *signals.fallbacks)

@@ -19,6 +19,9 @@ class Fallback(enum.StrEnum):
         TOO_FEW_EVENTS: A single event has neither dimension nor direction. `merkle_root` and `r` are computed, the
             rest are the safe defaults.
         R_CLAMPED: The leaves grew under compression and the ratio was cut to 1. Nothing is missing: not degraded.
+        COUNTS_SATURATED: At most scales there are more occupied cells than half the events: D_hat tells how many events
+            there are rather than what shape they have. Everything was computed: not degraded.
+        COUNTS_AT_ONE: All events are in one cell at every scale, for they are identical; D_hat is 0. Not degraded.
 
     Safe defaults: every N_j 1, D_hat 0, coh_star 0, v_star empty, r 1. They claim the least: neither a sticky stream
     nor a compressible one.
@@ -28,6 +31,8 @@ class Fallback(enum.StrEnum):
     INPUT_EMPTY = "input_empty"
     TOO_FEW_EVENTS = "too_few_events"
     R_CLAMPED = "r_clamped"
+    COUNTS_SATURATED = "counts_saturated"
+    COUNTS_AT_ONE = "counts_at_one"
 
 
 _DEGRADING = frozenset({Fallback.INPUT_MISSING, Fallback.INPUT_EMPTY, Fallback.TOO_FEW_EVENTS})

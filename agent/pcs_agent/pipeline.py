@@ -38,7 +38,7 @@ from pcs_agent.errors import InputError
 from pcs_agent.events import Window
 from pcs_agent.fallbacks import Fallback
 from pcs_agent.outbox import Entry, Outbox, State, Verdict
-from pcs_agent.signals import SignalSettings, compute_signals
+from pcs_agent.signals import Signals, SignalSettings, compute_signals
 from pcs_agent.wording import count_of
 from pcs_core.direction_proof import prove_directions
 from pcs_core.identity import EPOCH_MAX, PcsId, ShardId
@@ -174,7 +174,7 @@ def summarise(windows: Sequence[Window], job: Job, clock: WallClock) -> list[Sum
         epoch = job.first_epoch + window.number
         prove = None if job.direction_key is None else _prover(job.direction_key, epoch, job.shard_id)
         seed_of = None if prove is None else lambda root, prove=prove: prove(root)[0]
-        signals = compute_signals(window.events, job.settings, seed_of=seed_of)
+        signals = _compute_signals(window, job.settings, seed_of)
         record = build_record(
             signals,
             job.settings,
@@ -192,6 +192,17 @@ def summarise(windows: Sequence[Window], job: Job, clock: WallClock) -> list[Sum
 def _prover(key: VrfSecretKey, epoch: int, shard_id: ShardId) -> Callable[[str], tuple[int, DirectionProof]]:
     """Return what gives the seed and its proof for a Merkle root, and computes them once."""
     return lru_cache(maxsize=1)(lambda root: prove_directions(key, root, epoch, shard_id))
+
+
+def _compute_signals(
+    window: Window, settings: SignalSettings, seed_of: Callable[[str], int] | None
+) -> Signals:
+    signals = compute_signals(
+        window.events, settings, leaves=window.leaves, symbols=window.symbols, seed_of=seed_of
+    )
+    if window.method is None:
+        return signals
+    return msgspec.structs.replace(signals, methods=signals.methods | {"events": window.method})
 
 
 def append_new(summaries: Sequence[Summary], outbox: Outbox) -> list[Entry]:

@@ -20,6 +20,35 @@ def hash_leaf(leaf: bytes | memoryview) -> bytes:
     return hasher.digest()
 
 
+class TreeHasher:
+    """The tree hash of leaves that come one after the other, in memory that grows with the logarithm of their number."""
+
+    def __init__(self) -> None:
+        """Begin without leaves."""
+        self._leaves = 0
+        # Roots of full subtrees, the largest first: one for each bit that is set in the number of leaves.
+        self._subtrees: list[bytes] = []
+
+    def add(self, leaf: bytes | memoryview) -> None:
+        """Take the next leaf."""
+        node = hash_leaf(leaf)
+        before = self._leaves
+        while before & 1:
+            node = _hash_node(self._subtrees.pop(), node)
+            before >>= 1
+        self._subtrees.append(node)
+        self._leaves += 1
+
+    def root(self) -> str:
+        """Return the RFC 6962 tree hash of the leaves so far, as 64 lower-case hex digits."""
+        if not self._subtrees:
+            return hashlib.sha256().hexdigest()
+        node = self._subtrees[-1]
+        for left in reversed(self._subtrees[:-1]):
+            node = _hash_node(left, node)
+        return node.hex()
+
+
 def merkle_root(leaves: Iterable[bytes | memoryview]) -> str:
     """Return the RFC 6962 tree hash of the leaves in order, as 64 lower-case hex digits.
 
@@ -28,12 +57,10 @@ def merkle_root(leaves: Iterable[bytes | memoryview]) -> str:
     >>> merkle_root([])[:8]
     'e3b0c442'
     """
-    level = [hash_leaf(leaf) for leaf in leaves]
-    if not level:
-        return hashlib.sha256().hexdigest()
-    while len(level) > 1:
-        level = _parents(level)
-    return level[0].hex()
+    hasher = TreeHasher()
+    for leaf in leaves:
+        hasher.add(leaf)
+    return hasher.root()
 
 
 def inclusion_proof(leaves: Sequence[bytes], index: int) -> list[bytes]:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pcs_core.merkle import hash_leaf, inclusion_proof, merkle_root, verify_inclusion
+from pcs_core.merkle import TreeHasher, hash_leaf, inclusion_proof, merkle_root, verify_inclusion
 
 leaves_of_any_kind = st.lists(st.binary(max_size=70), max_size=70)
 
@@ -49,6 +49,13 @@ def test_the_root_is_the_definitions(leaves: list[bytes]) -> None:
     assert merkle_root(leaves) == tree_hash(leaves).hex()
     assert merkle_root(iter(leaves)) == merkle_root(leaves)
     assert merkle_root([memoryview(leaf) for leaf in leaves]) == merkle_root(leaves)
+
+
+def test_a_root_may_be_asked_for_between_leaves() -> None:
+    hasher = TreeHasher()
+    for size, leaf in enumerate(leaves_of(40)):
+        assert hasher.root() == tree_hash(leaves_of(size)).hex()
+        hasher.add(leaf)
 
 
 def test_the_last_leaf_doubled_is_another_tree() -> None:

@@ -41,6 +41,7 @@ def build(*, file: str, key_file: str | None, vrf_key_file: str | None, **values
     \b
     Examples:
       pcs-agent build events.csv --shard-id s1 --epoch 0
+      pcs-agent build answers.txt --text sentence --shard-id s1 --epoch 0
       pcs-agent build points.npy --shard-id s1 --epoch 7 --scales 2,4,8 --seed 1 --key-file agent.key
     """  # noqa: D301  # \b is click's
     config = read_config(key_file, vrf_key_file=vrf_key_file)

@@ -2,7 +2,8 @@
 
 SIGINT and SIGTERM end the delivery in good order: what became of each record is printed, and what is not acknowledged
 stays in the outbox. Both go through the event loop: Python's own handler would wait for the loop to wake by itself,
-which it never does while input is silent. A second signal ends the process at once.
+which it never does while input is silent. A second signal ends the process at once. Where the input is one that is
+followed, the first signal only ends that, and the others count from there.
 """
 
 from __future__ import annotations
@@ -23,7 +24,10 @@ Delivery = Coroutine[Any, Any, int]
 
 
 def run_delivery(
-    start: Callable[[Callable[[Outcome], None], DeliveryProgress, asyncio.Event], Delivery], *, as_json: bool
+    start: Callable[[Callable[[Outcome], None], DeliveryProgress, asyncio.Event], Delivery],
+    *,
+    as_json: bool,
+    end_input: Callable[[], None] | None = None,
 ) -> None:
     """Run a delivery to its end or to a signal, print what became of each record, and exit.
 
@@ -31,6 +35,8 @@ def run_delivery(
         start: Begins the delivery, which reports through its first argument, ends when the last is set, and returns
             how many records are undelivered.
         as_json: JSON lines instead of a table.
+        end_input: Ends the input, where that has no end of its own: the first signal does that alone, so that what was
+            read is delivered, and the signals after it do what they do otherwise.
     """
     printer = OutcomePrinter(as_json=as_json)
     stop = asyncio.Event()
@@ -41,7 +47,7 @@ def run_delivery(
                 progress.advance()
                 printer.report(outcome)
 
-            undelivered = asyncio.run(_until_signal(start(report, progress, stop), stop))
+            undelivered = asyncio.run(_until_signal(start(report, progress, stop), stop, end_input))
     except asyncio.CancelledError:  # the second signal
         raise click.Abort from None
     finally:  # also after a fault: what was delivered before it is told
@@ -51,11 +57,16 @@ def run_delivery(
     click.get_current_context().exit(1 if undelivered or printer.failed or stop.is_set() else 0)
 
 
-async def _until_signal(delivery: Delivery, stop: asyncio.Event) -> int:
+async def _until_signal(delivery: Delivery, stop: asyncio.Event, end_input: Callable[[], None] | None) -> int:
     task = asyncio.ensure_future(delivery)
     loop = asyncio.get_running_loop()
 
     def end() -> None:
+        nonlocal end_input
+        if end_input is not None:
+            end_input()
+            end_input = None
+            return
         if stop.is_set():
             task.cancel()
         stop.set()

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from pcs_agent.cli.build import build
+from pcs_agent.cli.codebook import codebook
 from pcs_agent.cli.keygen import keygen
 from pcs_agent.cli.outbox import dlq, outbox
 from pcs_agent.cli.run import run
@@ -82,5 +83,5 @@ def main() -> None:
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
 
 
-for _command in (run, build, verify, outbox, dlq, keygen):
+for _command in (run, build, verify, outbox, dlq, keygen, codebook):
     main.add_command(_command)

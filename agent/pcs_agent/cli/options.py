@@ -5,22 +5,33 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar, get_args
 
 import click
 from click.core import ParameterSource
 
 from pcs_agent.cli.output import warn
 from pcs_agent.config import PCS_VRF_SECRET_B64, Config, read_environment
+from pcs_agent.embed.choice import EMBEDDER_DEFAULT, EMBEDDERS, UNIT_DEFAULT
+from pcs_agent.embed.hashing import CONTEXT_DEFAULT, CONTEXT_MAX, DIMENSION_DEFAULT, DIMENSION_MAX
 from pcs_agent.events import FORMATS
+from pcs_agent.events.chunks import CHUNKED_EVENTS_MAX
+from pcs_agent.events.units import SPLITS
 from pcs_agent.logs import configure_logs
+from pcs_agent.signals.compressibility import RMethod
+from pcs_agent.signals.dimension import (
+    PLAIN_DIMENSIONS_MAX,
+    PLAIN_SCALES,
+    PROJECTED_DEFAULT,
+    PROJECTED_MAX,
+)
 from pcs_agent.signals.summary import (
     BINS_DEFAULT,
     BINS_MAX,
     DIRECTIONS_DEFAULT,
     DIRECTIONS_MAX,
-    SCALES_DEFAULT,
     SEED_DEFAULT,
+    Search,
 )
 from pcs_core.identity import EPOCH_MAX, SHARD_ID_RULE, is_shard_id
 from pcs_core.record import SCALES_MAX, SCALES_MIN, SEED_MAX
@@ -104,9 +115,15 @@ def stream_options(command: F) -> F:
             click.option(
                 "--scales",
                 type=ScalesType(),
-                default=",".join(map(str, SCALES_DEFAULT)),
+                help=f"Cells per axis. Without it {','.join(map(str, PLAIN_SCALES))} for up to {PLAIN_DIMENSIONS_MAX} columns, "
+                "and for more those at which the counts tell of the shape.",
+            ),
+            click.option(
+                "--d-hat-dimensions",
+                type=click.IntRange(1, PROJECTED_MAX),
+                default=PROJECTED_DEFAULT,
                 show_default=True,
-                help="Cells per axis.",
+                help=f"Principal directions along which cells are counted of rows of more than {PLAIN_DIMENSIONS_MAX} columns.",
             ),
             click.option(
                 "--seed",
@@ -130,16 +147,69 @@ def stream_options(command: F) -> F:
                 help="Bins per direction.",
             ),
             click.option(
+                "--search",
+                type=click.Choice(get_args(Search)),
+                default="sampled",
+                show_default=True,
+                help="How the best direction is found: among sampled ones, or by steps from the best of fewer.",
+            ),
+            click.option(
+                "--r-method",
+                type=click.Choice(get_args(RMethod)),
+                default="symbols",
+                show_default=True,
+                help="What r is measured on: codes of rows and bytes of text, or zlib's ratio as in records of 0.1.",
+            ),
+            click.option(
+                "--codebook",
+                metavar="FILE",
+                help="Codebook of `codebook train` that gives rows their codes; without it, one is trained on each window.",
+            ),
+            click.option(
                 "--format",
                 "format_name",
                 type=click.Choice(FORMATS),
-                help="Format of standard input and of files without a known ending; csv for standard input.",
+                help="Format of standard input and of files without a known ending; csv for standard input. Where all endings are "
+                "known it overrides them; text, chat and tokens do so always.",
+            ),
+            click.option(
+                "--text",
+                "unit",
+                type=click.Choice(tuple(SPLITS)),
+                default=UNIT_DEFAULT,
+                show_default=True,
+                help="What an event of text or of a chat is.",
+            ),
+            click.option(
+                "--embedder",
+                type=click.Choice(EMBEDDERS),
+                default=EMBEDDER_DEFAULT,
+                show_default=True,
+                help="How text becomes vectors: hashed n-grams of characters, or a small transformer (extra text).",
+            ),
+            click.option(
+                "--embedding-dimensions",
+                "dimension",
+                type=click.IntRange(1, DIMENSION_MAX),
+                help=f"Numbers of a hashed vector of text or of a token ({DIMENSION_DEFAULT}).",
+            ),
+            click.option(
+                "--context",
+                type=click.IntRange(1, CONTEXT_MAX),
+                help=f"Events a hashed vector is the mean of, the event and those before it ({CONTEXT_DEFAULT}).",
             ),
             click.option(
                 "--columns",
                 type=ColumnsType(),
                 help="Columns by name, or by position from 0 where there are no names. Without it, those with a number in the "
                 "first event.",
+            ),
+            click.option(
+                "--chunk",
+                "chunk_rows",
+                type=click.IntRange(1, CHUNKED_EVENTS_MAX),
+                help="Rows read at a time of windows larger than memory, in several passes; the record is the same. What is no "
+                ".npy file stored by rows is written into a temporary file first.",
             ),
             click.option(
                 "--allow-missing",
@@ -185,10 +255,14 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 
 
 def settings_from(values: dict[str, object]) -> dict[str, object]:
-    """Move the options of the signals into an object of their own, as `StreamRequest` has them."""
-    names = ("scales", "seed", "directions", "bins")
-    return {key: value for key, value in values.items() if key not in names} | {
-        "settings": {name: values[name] for name in names}
+    """Move the options of the signals and of text into objects of their own, as `StreamRequest` has them."""
+    groups = {
+        "settings": ("scales", "seed", "directions", "bins", "d_hat_dimensions", "r_method", "search"),
+        "text": ("unit", "embedder", "dimension", "context"),
+    }
+    moved = {name for names in groups.values() for name in names}
+    return {key: value for key, value in values.items() if key not in moved} | {
+        group: {name: values[name] for name in names} for group, names in groups.items()
     }
 
 

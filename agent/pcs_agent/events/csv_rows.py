@@ -39,7 +39,13 @@ class CsvSource:
     """Events of a CSV file or stream."""
 
     def __init__(
-        self, name: str, file: BinaryIO, columns: Sequence[str] | None, left_out: LeftOutColumns
+        self,
+        name: str,
+        file: BinaryIO,
+        columns: Sequence[str] | None,
+        left_out: LeftOutColumns,
+        *,
+        header_again: bool = False,
     ) -> None:
         """Take the open file.
 
@@ -48,11 +54,14 @@ class CsvSource:
             file: Binary, read to its end; the caller closes it.
             columns: Chosen columns; `None` for all numeric ones.
             left_out: Told of the others.
+            header_again: Whether the header may stand there again, as in a followed file that was begun anew; such a
+                row is skipped.
         """
         self.name = name
         self._file = file
         self._columns = columns
         self._left_out = left_out
+        self._header_again = header_again
 
     def count(self) -> int | None:
         """Not known before reading."""
@@ -77,6 +86,8 @@ class CsvSource:
         numbers: list[int] = []
         lines: list[list[str]] = []
         for number, cells in chain([first], rows):
+            if self._header_again and cells == header:
+                continue
             numbers.append(number)
             lines.append(cells)
             if len(lines) >= size:

@@ -6,6 +6,7 @@ A file is mapped into memory, a stream read batch by batch. One axis means one c
 from __future__ import annotations
 
 import math
+import os
 import tokenize
 from collections.abc import Iterator, Sequence
 from typing import BinaryIO, NamedTuple
@@ -70,10 +71,77 @@ class NumpySource:
         self._header = _read_header(name, file)
         self._positions = _choose(name, columns, self._header.columns)
         require_columns(name, len(self._positions))
+        self._first_byte = file.tell() if path is not None else 0
+        self._changed_ns = os.fstat(file.fileno()).st_mtime_ns if path is not None else 0
 
-    def count(self) -> int | None:
+    @property
+    def holds_integers_in_one_axis(self) -> bool:
+        """Whether the array may be one of token ids."""
+        return len(self._header.shape) == 1 and self._header.dtype.kind in "iu"
+
+    @property
+    def columns(self) -> int:
+        """Columns of every row."""
+        return len(self._positions)
+
+    @property
+    def size_bytes(self) -> int:
+        """Bytes of the array."""
+        return math.prod(self._header.shape) * self._header.dtype.itemsize
+
+    @property
+    def can_be_reread(self) -> bool:
+        """Whether `reread` can find any row again: in a file, and stored by rows."""
+        return self._path is not None and not (self._header.fortran_order and len(self._header.shape) == 2)
+
+    def count(self) -> int:
         """The header tells."""
         return self._header.rows
+
+    def reread(self, first: int, last: int, rows_at_once: int) -> Iterator[Batch]:
+        """Yield some rows, any number of times, holding no more of the file than is asked for.
+
+        Args:
+            first: The first row, from 0.
+            last: The row after the last.
+            rows_at_once: No batch has more rows.
+
+        Raises:
+            InputError: A number is not finite, the disk refused, or the file changed since the run began.
+        """
+        header = self._header
+        row_bytes = header.columns * header.dtype.itemsize
+        labels = [repr(str(position)) for position in self._positions]
+        for begin in range(first, last, rows_at_once):
+            raw = np.empty((min(rows_at_once, last - begin), header.columns), dtype=header.dtype)
+            self._read_at(raw, self._first_byte + begin * row_bytes)
+            batch = self._to_batch(raw)
+            require_finite(self.name, batch, begin + 1, labels)
+            yield batch
+
+    def _read_at(self, place: npt.NDArray[np.generic], offset: int) -> None:
+        view = place.view(np.uint8).data.cast("B")
+        try:
+            while view and (size_bytes := os.preadv(self._file.fileno(), [view], offset)):
+                view, offset = view[size_bytes:], offset + size_bytes
+            changed = view.nbytes > 0 or os.fstat(self._file.fileno()).st_mtime_ns != self._changed_ns
+        except OSError as error:
+            raise InputError(
+                f"{self.name}: cannot be read: {error.strerror or type(error).__name__}"
+            ) from None
+        if changed:
+            raise InputError(
+                f"{self.name}: found a file that changed while it was read; allowed: one at rest"
+            )
+
+    def _to_batch(self, table: npt.NDArray[np.generic]) -> Batch:
+        """Return the chosen columns as float64."""
+        chosen = table if self._positions == list(range(table.shape[1])) else table[:, self._positions]
+        with np.errstate(
+            over="ignore"
+        ):  # a long double beyond every double becomes an infinity, found where it is checked
+            batch: Batch = np.ascontiguousarray(chosen, dtype=np.float64)
+        return batch
 
     def batches(self, rows_max: int) -> Iterator[Batch]:
         """As `EventSource.batches`."""
@@ -82,11 +150,7 @@ class NumpySource:
         labels = [repr(str(position)) for position in self._positions]
         first_row = 1
         for part in self._parts(rows_max):
-            table = part.reshape(len(part), self._header.columns)
-            with np.errstate(
-                over="ignore"
-            ):  # a long double beyond every double becomes an infinity, found below
-                batch: Batch = np.ascontiguousarray(table[:, self._positions], dtype=np.float64)
+            batch = self._to_batch(part.reshape(len(part), self._header.columns))
             require_finite(self.name, batch, first_row, labels)
             yield batch
             first_row += len(batch)

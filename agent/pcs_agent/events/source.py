@@ -1,18 +1,20 @@
 """The door through which events come in, kept narrow for what will stand behind it later.
 
-A source is anything with a name, perhaps a count, and batches: arrays of shape (rows, columns), float64, finite,
-C-contiguous, the same number of columns in every batch, 1 … 4096. The order of the rows is the order of the leaves.
-Nothing else of the agent knows where events come from.
+A source is anything with a name, perhaps a count, and batches. Of numbers: arrays of shape (rows, columns), float64,
+finite, C-contiguous, the same number of columns in every batch, 1 … 4096. Of text or tokens: `Pieces`, leaves and what
+makes rows of them. The order of the rows is the order of the leaves. Nothing else of the agent knows where events come
+from.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
+from pcs_agent.embed import Embedder
 from pcs_agent.errors import InputError
 from pcs_core.record import DIMENSIONS_MAX
 
@@ -25,6 +27,18 @@ LINE_BYTES_MAX = 1 << 20
 """Longest line of a text format: 4096 columns of 25 characters take a tenth of it."""
 
 
+class Pieces(NamedTuple):
+    """Events that are no numbers.
+
+    Attributes:
+        leaves: One an event: UTF-8 of text, or little-endian uint32 of tokens.
+        embedder: Makes rows of them, when their window is complete.
+    """
+
+    leaves: Sequence[bytes]
+    embedder: Embedder
+
+
 class EventSource(Protocol):
     """A stream of events, read once, in order."""
 
@@ -35,7 +49,7 @@ class EventSource(Protocol):
     def count(self) -> int | None:
         """Number of events if that is known without reading them."""
 
-    def batches(self, rows_max: int) -> Iterator[Batch]:
+    def batches(self, rows_max: int) -> Iterator[Batch | Pieces]:
         """Yield the events in bounded batches, each as soon as it is full.
 
         Args:

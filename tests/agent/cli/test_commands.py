@@ -6,11 +6,13 @@ import base64
 import json
 import os
 import stat
+import struct
 from typing import Any
 
 import pytest
 
 from pcs_core.keyfile import parse_ed25519_secret
+from pcs_core.merkle import merkle_root
 
 RUN = ("--shard-id", "shard-a", "--epoch", "7")
 
@@ -324,3 +326,14 @@ def test_credentials_in_the_endpoint_never_print(agent: Any, events_csv: str) ->
     assert result.exit_code == 1
     assert "geheim" not in result.output
     assert "dead_letter" in result.stderr
+
+
+def test_build_summarises_text_and_tokens(agent: Any) -> None:
+    text = "It loops. It loops again.\n"
+    options = ("--text", "sentence", "--embedding-dimensions", "5")
+    (record,) = lines(agent("build", agent.write("a.txt", text), *RUN, *options))
+    assert record["merkle_root"] == merkle_root([b"It loops. ", b"It loops again.\n"])
+    assert len(record["v_star"]) == 5
+    (record,) = lines(agent("build", agent.write("a.tokens", "1\n[2, 3]\n"), *RUN))
+    assert record["merkle_root"] == merkle_root([struct.pack("<I", token) for token in (1, 2, 3)])
+    assert len(record["v_star"]) == 64

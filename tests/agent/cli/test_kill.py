@@ -182,3 +182,55 @@ def wait_until_it_catches(pid: int, number: signal.Signals) -> None:
         if int(caught, 16) >> (number - 1) & 1:
             return
     raise AssertionError(f"signal {number} is not caught")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_ends_a_followed_file_and_what_was_read_is_delivered(
+    tmp_path: Path, threaded_backend: Any, number: signal.Signals
+) -> None:
+    path = tmp_path / "app.log"
+    path.write_bytes(b"one\ntwo\nthree\n")
+    arguments = ("run", "app.log", "--follow", "--text", "line", "--window", "3", "--json")
+    where = ("--shard-id", "a", "--epoch", "5")
+    with start(tmp_path, threaded_backend.endpoint, *arguments, *where) as process:
+        (first,) = lines(process.stdout.readline())
+        with path.open("ab") as file:
+            file.write(b"four\nfive\nsix\nseven\neight\nni")
+        (second,) = lines(process.stdout.readline())
+        process.send_signal(number)
+        (third,) = lines(process.stdout.read())
+        assert process.wait(TIMEOUT_S) == 0
+        assert process.stderr.read().splitlines() == [
+            b"Warning: the input is ended; what was read is delivered; once more to stop",
+            b"Warning: app.log: the last line has no end yet and is left out",
+        ]
+    found = [(each["epoch"], each["events"], each["verdict"]) for each in (first, second, third)]
+    assert found == [(5, 3, "accepted"), (6, 3, "accepted"), (7, 2, "accepted")]
+
+
+def test_a_second_signal_stops_the_delivery_of_what_was_followed(
+    tmp_path: Path, threaded_backend: Any
+) -> None:
+    threaded_backend.answer = lambda _: None
+    (tmp_path / "app.log").write_bytes(b"one\ntwo\nthree\nfour\n")
+    arguments = (
+        "run",
+        "app.log",
+        "--follow",
+        "--text",
+        "line",
+        "--window",
+        "2",
+        "--shard-id",
+        "a",
+        "--epoch",
+        "0",
+    )
+    with start(tmp_path, threaded_backend.endpoint, *arguments, BATCH_RECORDS="1") as process:
+        while len(threaded_backend.received) < 2:
+            threaded_backend.arrived.wait(TIMEOUT_S)
+        process.send_signal(signal.SIGINT)
+        assert process.stderr.readline().startswith(b"Warning: the input is ended")
+        process.send_signal(signal.SIGINT)
+        assert process.wait(TIMEOUT_S) == 1
+        assert b"interrupted; 2 records wait in the outbox" in process.stderr.read()

@@ -209,7 +209,7 @@ def test_an_outbox_that_is_a_file(agent: Any, events_csv: str) -> None:
         ((*RUN, "--bins", "0"), "--bins"),
         ((*RUN, "--columns", "x,"), "--columns"),
         ((*RUN, "--columns", "x, x"), "found a column named twice"),
-        ((*RUN, "--format", "parquet"), "--format: found parquet"),
+        ((*RUN, "--format", "parquet"), "found no Parquet document"),
         ((*RUN, "--format", "xml"), "--format"),
     ],
 )
@@ -244,3 +244,41 @@ def test_an_existing_key_file_is_not_overwritten(agent: Any) -> None:
     assert_refused(agent("keygen", "--out", path), "--out", "existing file")
     with open(path, encoding="utf-8") as file:
         assert file.read() == "precious"
+
+
+def test_an_unknown_format_names_those_there_are(agent: Any, events_csv: str) -> None:
+    result = agent("build", events_csv, *RUN, "--format", "xml")
+    assert_refused(
+        result, "--format", "'csv', 'jsonl', 'npy', 'npz', 'parquet', 'arrow', 'text', 'chat', 'tokens'"
+    )
+
+
+def test_an_unknown_ending_names_endings_and_formats(agent: Any) -> None:
+    result = agent("build", agent.write("a.xml", SECRET), *RUN)
+    assert_refused(
+        result, "a.xml: found no known ending", ".arrow", ".txt", "--format with one of csv, jsonl,"
+    )
+
+
+@pytest.mark.parametrize(
+    ("content", "options", "parts"),
+    [
+        (
+            '{"messages": [{"role": "user", "content": 7}]}',
+            ["--format", "chat"],
+            ["row 1", "messages[0].content"],
+        ),
+        (f'[1, "{SECRET}"]', ["--format", "tokens"], ["row 1, position 1", "a string of length 13"]),
+        ("a", ["--format", "text", "--columns", "x"], ["--columns for format text"]),
+        ("a", ["--format", "text", "--embedder", "word2vec"], ["--embedder", "'hash', 'minilm'"]),
+        ("a", ["--format", "text", "--text", "page"], ["--text", "'token', 'sentence', 'line'"]),
+        ("a", ["--format", "text", "--context", "0"], ["--context", "1<=x<=1024"]),
+    ],
+)
+def test_text_that_cannot_be_read(agent: Any, content: str, options: list[str], parts: list[str]) -> None:
+    assert_refused(agent("build", agent.write("a.jsonl", content), *RUN, *options), *parts)
+
+
+def test_what_cannot_be_followed(agent: Any) -> None:
+    result = agent("run", "-", *RUN, "--follow", ENDPOINT=ENDPOINT)
+    assert_refused(result, "--follow: found standard input as the last input")

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
-from pyarrow import parquet
+from pyarrow import feather, parquet
 
 from pcs_agent.errors import InputError
 from pcs_agent.events import iter_windows, open_sources
@@ -38,6 +38,18 @@ def write_jsonl(path: Path, events: np.ndarray) -> None:
     path.write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8")
 
 
+def write_npz(path: Path, events: np.ndarray) -> None:
+    np.savez_compressed(path, name=np.array(["e"] * len(events)), x=events[:, 0], y=events[:, 1])
+
+
+def write_arrow(path: Path, events: np.ndarray) -> None:
+    table = pa.table({"name": ["e"] * len(events), "x": events[:, 0], "y": events[:, 1]})
+    opened = pa.ipc.new_stream if path.suffix == ".arrows" else pa.ipc.new_file
+    with opened(str(path), table.schema) as writer:
+        for batch in table.to_batches(max_chunksize=2):
+            writer.write_batch(batch)
+
+
 def write_parquet(path: Path, events: np.ndarray) -> None:
     table = pa.table({"name": ["e"] * len(events), "x": events[:, 0], "y": events[:, 1]})
     parquet.write_table(table, path, row_group_size=2)
@@ -47,8 +59,15 @@ WRITERS: dict[str, Any] = {
     "csv": write_csv,
     "jsonl": write_jsonl,
     "npy": np.save,
+    "npz": write_npz,
     "parquet": write_parquet,
+    "arrow": write_arrow,
+    "arrows": write_arrow,
+    "feather": lambda path, events: feather.write_feather(
+        pa.table({"x": events[:, 0], "y": events[:, 1]}), str(path), compression="zstd"
+    ),
 }
+FORMAT_OF = dict.fromkeys(("arrows", "feather"), "arrow")
 
 
 @pytest.mark.parametrize("kind", WRITERS)
@@ -56,7 +75,11 @@ WRITERS: dict[str, Any] = {
 def test_every_format_from_file_and_standard_input(kind: str, by_stdin: bool, tmp_path: Path) -> None:
     path = tmp_path / f"events.{kind}"
     WRITERS[kind](path, EVENTS)
-    found = read("-", stdin=path.read_bytes(), format_name=kind) if by_stdin else read(str(path))
+    found = (
+        read("-", stdin=path.read_bytes(), format_name=FORMAT_OF.get(kind, kind))
+        if by_stdin
+        else read(str(path))
+    )
     np.testing.assert_array_equal(np.concatenate(found), EVENTS)
 
 
@@ -236,7 +259,7 @@ def test_inputs_that_cannot_be_opened(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"\[email\]: cannot be read: no such file"):
         read(str(tmp_path / "anna@example.org.csv"))
     with pytest.raises(InputError, match=r"found no known ending"):
-        read(str(tmp_path / "events.txt"))
+        read(str(tmp_path / "events.dat"))
     with pytest.raises(InputError, match=r"named twice"):
         read("-", "-")
     (tmp_path / "folder.csv").mkdir()
@@ -303,16 +326,16 @@ def test_a_bad_row_does_not_keep_the_windows_before_it(kind: str, window: int) -
             next(found)
 
 
-def test_a_format_that_no_input_is_read_in_is_refused(tmp_path: Path) -> None:
+def test_a_format_overrides_endings_unless_it_is_meant_for_other_inputs(tmp_path: Path) -> None:
     path = tmp_path / "a.csv"
     write_csv(path, EVENTS)
-    with pytest.raises(
-        InputError, match="--format: found parquet, and only files whose endings tell another"
-    ):
+    with pytest.raises(InputError, match=r"a\.csv: found no Parquet document"):
         read(str(path), format_name="parquet")
     assert len(read(str(path), format_name="csv")[0]) == 3
     found = read(str(path), "-", stdin=b"[1, 2]\n", format_name="jsonl")
     assert len(np.concatenate(found)) == 4
+    (tmp_path / "b.txt").write_bytes(b"[1, 2]\n")
+    assert read(str(tmp_path / "b.txt"), format_name="jsonl")[0].tolist() == [[1.0, 2.0]]
 
 
 def windows_of(lengths: Sequence[int], window: int | None, tmp_path: Path) -> list[list[float]]:

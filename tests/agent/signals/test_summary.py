@@ -7,6 +7,7 @@ import struct
 import zlib
 
 import numpy as np
+import pytest
 
 from pcs_agent.fallbacks import Fallback, is_degraded
 from pcs_agent.signals import SignalSettings, compute_signals
@@ -27,17 +28,19 @@ def test_leaves_do_not_depend_on_the_memory_layout() -> None:
     assert compute_signals(np.asfortranarray(events), SETTINGS) == compute_signals(events, SETTINGS)
 
 
-def test_compressibility_is_the_ratio_of_zlib_level_6() -> None:
+def test_compressibility_by_zlib_is_the_ratio_of_level_6() -> None:
     events = np.tile(np.arange(4.0), (500, 1))
     raw = events.astype("<f8").tobytes()
-    signals = compute_signals(events, SETTINGS)
+    signals = compute_signals(events, SignalSettings(r_method="zlib"))
     assert signals.r == len(zlib.compress(raw, 6)) / len(raw)
-    assert signals.fallbacks == ()
+    assert signals.fallbacks == (Fallback.COUNTS_AT_ONE,)
+    assert not is_degraded(signals.fallbacks)
+    assert signals.methods == {}
 
 
 def test_leaves_that_grow_are_clamped_and_not_degraded() -> None:
     signals = compute_signals(np.random.default_rng(1).random((2, 1)), SETTINGS)
-    assert (signals.r, signals.fallbacks) == (1.0, (Fallback.R_CLAMPED,))
+    assert (signals.r, signals.fallbacks) == (1.0, (Fallback.R_CLAMPED, Fallback.COUNTS_SATURATED))
     assert not is_degraded(signals.fallbacks)
 
 
@@ -59,5 +62,31 @@ def test_compression_in_chunks_equals_compression_at_once() -> None:
     events = np.random.default_rng(2).integers(0, 9, (200_000, 2)).astype(np.float64)
     raw = events.astype("<f8").tobytes()
     assert len(raw) > 1 << 20
-    found = compute_signals(events, SignalSettings(directions=1)).r
+    found = compute_signals(events, SignalSettings(directions=1, r_method="zlib")).r
     assert abs(found - len(zlib.compress(raw, 6)) / len(raw)) < 1e-4
+
+
+def test_leaves_that_are_given_make_the_root_and_symbols_r() -> None:
+    rows = np.random.default_rng(3).random((3, 2))
+    leaves = [b"one ", b"two ", b"three"]
+    hashed = [hashlib.sha256(b"\0" + leaf).digest() for leaf in leaves]
+    root = hashlib.sha256(
+        b"\1" + hashlib.sha256(b"\1" + hashed[0] + hashed[1]).digest() + hashed[2]
+    ).hexdigest()
+    text = b"one two three" * 50
+    signals = compute_signals(rows, SignalSettings(r_method="zlib"), leaves=leaves, symbols=text)
+    plain = compute_signals(rows, SETTINGS)
+    assert (signals.merkle_root, signals.r) == (root, len(zlib.compress(text, 6)) / len(text))
+    assert (signals.n_j, signals.coh_star, signals.v_star) == (plain.n_j, plain.coh_star, plain.v_star)
+
+
+def test_without_symbols_r_is_of_the_leaves() -> None:
+    leaves = [b"again "] * 100
+    settings = SignalSettings(r_method="zlib")
+    signals = compute_signals(np.random.default_rng(4).random((100, 2)), settings, leaves=leaves)
+    assert signals.r == len(zlib.compress(b"again " * 100, 6)) / 600
+
+
+def test_not_as_many_leaves_as_events_is_an_error() -> None:
+    with pytest.raises(ValueError, match="found 1 leaves and 2 events"):
+        compute_signals(np.zeros((2, 1)), SETTINGS, leaves=[b"a"])
