@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from pcs_agent import pipeline
 from pcs_agent.deliver import Answer, BatchSize, Courier, Dispatcher, Sender
 from pcs_agent.deliver.courier import FLIGHTS_MAX
 from pcs_agent.deliver.offload import ThreadOffload
@@ -299,3 +300,12 @@ def test_a_missing_input_marks_every_window() -> None:
     assert [(record.ft.degraded, record.ft.fallbacks[0]) for record in records] == [
         (True, "input_missing")
     ] * 2
+
+
+def test_how_events_became_rows_stands_beside_the_methods_of_the_signals() -> None:
+    rows = np.random.default_rng(0).random((2, 3))
+    window = Window(0, rows, [b"a", b"b"], b"ab", {"name": "text-hash-1", "dimension": 3})
+    found = pipeline._compute_signals(window, SignalSettings())
+    plain = pipeline._compute_signals(Window(0, rows), SignalSettings())
+    assert found.methods["events"] == {"name": "text-hash-1", "dimension": 3}
+    assert "events" not in plain.methods
