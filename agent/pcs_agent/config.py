@@ -133,6 +133,18 @@ class Config:
         """Return the same settings with another deadline, in seconds."""
         return replace(self, deadline_s=deadline_s)
 
+    def for_workers(self) -> Config:
+        """Return what a process that computes and signs needs of them: nothing of where and how records are sent."""
+        return replace(
+            self,
+            endpoint=None,
+            endpoint_label="",
+            message_signer=None,
+            tls=None,
+            verification_keys=(),
+            warnings=(),
+        )
+
     def require_endpoint(self) -> str:
         """Return the submit URL.
 

@@ -1,6 +1,7 @@
 """Where events come in: files and streams of rows, cut into windows. The door is `pcs_agent.events.source`."""
 
-from pcs_agent.events.inputs import FORMATS, STANDARD_INPUT, open_sources
+from pcs_agent.events.files import Found, find_files, names_many
+from pcs_agent.events.inputs import FORMATS, STANDARD_INPUT, has_known_ending, open_sources
 from pcs_agent.events.source import EventSource
 from pcs_agent.events.windows import Window, count_windows, iter_windows
 
@@ -8,8 +9,12 @@ __all__ = [
     "FORMATS",
     "STANDARD_INPUT",
     "EventSource",
+    "Found",
     "Window",
     "count_windows",
+    "find_files",
+    "has_known_ending",
     "iter_windows",
+    "names_many",
     "open_sources",
 ]

@@ -85,6 +85,11 @@ def _kind_of(path: str, format_name: str | None) -> str:
     return kind
 
 
+def has_known_ending(path: str) -> bool:
+    """Whether the ending of a file's name tells its format."""
+    return _ending_of(path) is not None
+
+
 def _ending_of(path: str) -> str | None:
     return _ENDINGS.get(os.path.splitext(path)[1].lower())
 
