@@ -10,8 +10,9 @@ from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from pcs_agent.engines.cluster import TASKS_PER_CORE_MAX, Arrivals
-from pcs_agent.engines.port import THREAD_VARIABLES, Done, Lost
+from pcs_agent.engines.port import Done, Lost
 from pcs_agent.errors import ConfigError
+from pcs_agent.threads import ONE_THREAD
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -44,7 +45,7 @@ class DaskEngine(Generic[T, R]):
         try:
             with dask.config.set(
                 {
-                    "distributed.nanny.pre-spawn-environ": dict.fromkeys(THREAD_VARIABLES, "1"),
+                    "distributed.nanny.pre-spawn-environ": ONE_THREAD,
                     "distributed.scheduler.allowed-failures": 0,  # `in_order` tries again
                     "distributed.comm.timeouts.connect": f"{CONNECT_TIMEOUT_S}s",
                 }

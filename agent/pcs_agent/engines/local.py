@@ -19,7 +19,8 @@ from collections.abc import Callable
 from typing import Generic, TypeVar
 
 from pcs_agent.engines.pipes import read_message, write_message
-from pcs_agent.engines.port import THREAD_VARIABLES, Done, EngineClosedError, Lost
+from pcs_agent.engines.port import Done, EngineClosedError, Lost
+from pcs_agent.threads import ONE_THREAD
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,7 +39,7 @@ class _Worker:
             [sys.executable, "-P", "-m", "pcs_agent.engines.worker"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            env=os.environ | dict.fromkeys(THREAD_VARIABLES, "1"),
+            env=os.environ | ONE_THREAD,
             process_group=0,  # Ctrl-C reaches the whole terminal at once, and is the parent's
         )
 

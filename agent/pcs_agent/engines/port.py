@@ -9,13 +9,6 @@ from pcs_agent.errors import AgentError
 T_contra = TypeVar("T_contra", contravariant=True)
 R = TypeVar("R")
 
-THREAD_VARIABLES = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
-"""What the libraries of linear algebra read when they are loaded.
-
-Each computes on one thread: N processes of one thread use N cores and not N², and the last bits of a matrix product
-depend on how many threads share it, so that only then all ways to run give the same record.
-"""
-
 
 class EngineClosedError(AgentError):
     """The engine was closed while somebody waited for it."""

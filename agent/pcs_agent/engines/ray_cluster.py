@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import logging
 import os
+import threading
 from collections.abc import Callable
 from typing import Any, Generic, TypeVar
 
 from pcs_agent.engines.cluster import TASKS_PER_CORE_MAX, Arrivals
-from pcs_agent.engines.port import THREAD_VARIABLES, Done, Lost
+from pcs_agent.engines.port import Done, Lost
 from pcs_agent.errors import ConfigError
+from pcs_agent.threads import ONE_THREAD
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -38,26 +40,21 @@ class RayEngine(Generic[T, R]):
         """
         # Ray reads them when it is imported, and its processes inherit them.
         os.environ.update(_SETTINGS if address else _SETTINGS | _LOOPBACK)
-        self._ray = ray = _import_ray()
+        self._ray = _import_ray()
         logging.getLogger("ray").setLevel(logging.ERROR)
-        problem = ""
-        try:
-            ray.init(
-                address=address or "local",
-                num_cpus=None if address else jobs,
-                include_dashboard=None if address else False,
-                log_to_driver=False,
-                configure_logging=False,
-                runtime_env={"env_vars": dict.fromkeys(THREAD_VARIABLES, "1")},
-            )
-        except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-            problem = type(error).__name__
-        if problem:
+        self._problem = ""
+        self._begun, self._closing = threading.Event(), threading.Event()
+        # The processes of a cluster of its own die with the thread that started them (the kernel's parent death
+        # signal), so that one lives as long as the engine.
+        self._holder = threading.Thread(target=self._hold, args=(jobs, address), name="ray", daemon=True)
+        self._holder.start()
+        self._begun.wait()
+        if self._problem:
             raise ConfigError(
-                f"--engine: the Ray cluster cannot be used: {problem}; allowed: the address of one that runs"
+                f"--engine: the Ray cluster cannot be used: {self._problem}; allowed: the address of one that runs"
             )
-        self._jobs = jobs or int(ray.cluster_resources().get("CPU", 1))
-        self._remote = ray.remote(work).options(num_cpus=1, max_retries=0)
+        self._jobs = jobs or int(self._ray.cluster_resources().get("CPU", 1))
+        self._remote = self._ray.remote(work).options(num_cpus=1, max_retries=0)
         self._arrivals: Arrivals[R] = Arrivals()
 
     @property
@@ -82,7 +79,26 @@ class RayEngine(Generic[T, R]):
         """As `Engine.close`: ends a cluster of its own, or leaves the other and what is under way there."""
         if not self._arrivals.closed:
             self._arrivals.close()
-            self._ray.shutdown()
+            self._closing.set()
+            self._holder.join()
+
+    def _hold(self, jobs: int | None, address: str | None) -> None:
+        try:
+            self._ray.init(
+                address=address or "local",
+                num_cpus=None if address else jobs,
+                include_dashboard=None if address else False,
+                log_to_driver=False,
+                configure_logging=False,
+                runtime_env={"env_vars": ONE_THREAD},
+            )
+        except Exception as error:  # noqa: BLE001  # of Ray's many kinds each means the same; it may quote the address
+            self._problem = type(error).__name__
+            self._begun.set()
+            return
+        self._begun.set()
+        self._closing.wait()
+        self._ray.shutdown()
 
 
 def _import_ray() -> Any:  # noqa: ANN401  # as above
