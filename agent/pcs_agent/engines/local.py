@@ -20,6 +20,7 @@ from typing import Generic, TypeVar
 
 from pcs_agent.engines.pipes import read_message, write_message
 from pcs_agent.engines.port import Done, EngineClosedError, Lost
+from pcs_agent.errors import ConfigError
 from pcs_agent.threads import ONE_THREAD
 
 T = TypeVar("T")
@@ -30,10 +31,11 @@ TASKS_PER_WORKER_MAX = 2
 
 
 class _Worker:
-    """One process and the numbers of its tasks, the first of them under way."""
+    """One process, the numbers of its tasks, the first of them under way, and the thread that reads its results."""
 
-    def __init__(self) -> None:
+    def __init__(self, read: Callable[[_Worker], None]) -> None:
         self.numbers: deque[int] = deque()
+        self.reader = threading.Thread(target=read, args=(self,), name="worker's results", daemon=True)
         self.process = subprocess.Popen(
             # `-P`, so that nothing is imported from where it is started.
             [sys.executable, "-P", "-m", "pcs_agent.engines.worker"],
@@ -106,13 +108,21 @@ class LocalEngine(Generic[T, R]):
             workers = list(self._workers)
         for worker in workers:
             worker.process.kill()
-            worker.process.wait()
+            worker.reader.join()
         self._done.put(None)
 
     def _start(self) -> _Worker:
-        worker = _Worker()
+        problem = ""
+        try:
+            worker = _Worker(self._read)
+        except OSError as error:
+            problem = os.strerror(error.errno) if error.errno else type(error).__name__
+        if problem:
+            raise ConfigError(
+                f"--jobs: a process cannot be started: {problem}; allowed: what the system grants"
+            )
         self._workers.append(worker)
-        threading.Thread(target=self._read, args=(worker,), name="worker's results", daemon=True).start()
+        worker.reader.start()
         return worker
 
     def _read(self, worker: _Worker) -> None:
@@ -126,9 +136,12 @@ class LocalEngine(Generic[T, R]):
             self._done.put(Done(number, result))
         reason = _describe_end(worker.process.wait())
         with self._lock:
-            if worker in self._workers:
-                self._workers.remove(worker)
+            self._workers.remove(worker)
             left = list(worker.numbers)
+            pipe.close()
+            assert worker.process.stdin is not None
+            with contextlib.suppress(OSError):  # what was still to be written
+                worker.process.stdin.close()
         for place, number in enumerate(left):
             self._done.put(Done(number, Lost(reason, blamed=place == 0)))
 
