@@ -19,7 +19,7 @@ import msgspec
 from pcs_agent.app import StreamRequest, deliver, open_outbox, open_stream, unless_stopped
 from pcs_agent.config import Config
 from pcs_agent.deliver.offload import ThreadOffload
-from pcs_agent.engines import Engine, Lost, in_order, open_engine
+from pcs_agent.engines import Engine, Lost, count_cores, in_order, open_engine
 from pcs_agent.errors import AgentError, InputError
 from pcs_agent.events import STANDARD_INPUT, Found, find_files, has_known_ending, names_many
 from pcs_agent.pipeline import Outcome, Summary, iter_summaries
@@ -96,8 +96,9 @@ def summarise_shard(task: ShardTask) -> Shard:
     shard = Shard()
     size_bytes = 0
     try:
+        config = task.config.with_signer()
         with contextlib.ExitStack() as files:
-            windows, job, _ = open_stream(task.config, task.request, _no_input, files, shard.warnings.append)
+            windows, job, _ = open_stream(config, task.request, _no_input, files, shard.warnings.append)
             for summaries in iter_summaries(windows, job, time.time):
                 shard.summaries += summaries
                 size_bytes += sum(len(encode_record(summary.record)) for summary in summaries)
@@ -209,8 +210,9 @@ async def run_streams(
     with contextlib.ExitStack() as files:
         outbox = files.enter_context(open_outbox(config, warn))
         # Once begun it is waited for: what it starts is ended here, a cluster of some seconds too.
+        jobs = many.jobs if many.cluster else min(many.jobs or count_cores(), len(tasks))
         engine: Engine[ShardTask, Shard] = await offload.run(
-            lambda: open_engine(many.engine, summarise_shard, jobs=many.jobs, cluster=many.cluster)
+            lambda: open_engine(many.engine, summarise_shard, jobs=jobs, cluster=many.cluster)
         )
         files.callback(engine.close)
         summaries = iter_shards(engine, tasks, tally, warn, advance)

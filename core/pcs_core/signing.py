@@ -66,12 +66,9 @@ class VerificationKey(Protocol):
 
 
 class HmacKey:
-    """A shared secret of any non-zero length: signs and verifies by HMAC-SHA256.
+    """A shared secret of any non-zero length: signs and verifies by HMAC-SHA256."""
 
-    It can be pickled, for a process of one's own that signs; the pickle holds the secret.
-    """
-
-    __slots__ = ("_inner", "_outer", "_secret", "key_id")
+    __slots__ = ("_inner", "_outer", "key_id")
 
     def __init__(self, secret: bytes) -> None:
         """Take the raw bytes of the secret.
@@ -85,7 +82,6 @@ class HmacKey:
         block = (hashlib.sha256(secret).digest() if len(secret) > _BLOCK_BYTES else secret).ljust(
             _BLOCK_BYTES, b"\0"
         )
-        self._secret = secret
         self._inner = hashlib.sha256(block.translate(_INNER_PAD))
         self._outer = hashlib.sha256(block.translate(_OUTER_PAD))
         # A MAC of a fixed text tells no more about the key than any signature made with it.
@@ -93,9 +89,6 @@ class HmacKey:
 
     def __repr__(self) -> str:
         return f"HmacKey({self.key_id})"
-
-    def __reduce__(self) -> tuple[type[HmacKey], tuple[bytes]]:
-        return HmacKey, (self._secret,)  # the keyed hashes cannot be copied out of a process
 
     def sign(self, digest: bytes) -> bytes:
         """Return HMAC-SHA256(secret, digest), 32 bytes."""

@@ -59,7 +59,10 @@ def test_a_task_holds_the_key_and_neither_prints_it_nor_knows_where_records_go(r
     assert planned.config.message_signer is None
     pickled = pickle.dumps(planned)
     assert pickled.count(SECRET.encode()) == 1  # the key; not the endpoint's password, which is the same here
-    assert isinstance(pickle.loads(pickled).config.signer, HmacKey)
+    assert SECRET not in f"{planned.config} {planned.config!r}"
+    signer = pickle.loads(pickled).config.with_signer().signer
+    assert signer is not None
+    assert signer.key_id == HmacKey(SECRET.encode()).key_id
 
 
 def test_windows_before_a_bad_row_are_kept(tmp_path: Path) -> None:
