@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
 from typing import BinaryIO, NoReturn
@@ -215,6 +216,7 @@ async def run_streams(
             lambda: open_engine(many.engine, summarise_shard, jobs=jobs, cluster=many.cluster)
         )
         files.callback(engine.close)
+        _take_signals_back()
         summaries = iter_shards(engine, tasks, tally, warn, advance)
         undelivered = await deliver(
             config, endpoint, outbox, summaries, report=report, warn=warn, resigner=None, stop=stop
@@ -259,6 +261,15 @@ def iter_shards(
                 warn(shard.problem)
             yield shard.summaries
         advance()
+
+
+def _take_signals_back() -> None:
+    """Install this process's handlers once more; Ray puts its own in their place, which print and may end the process."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        handler = signal.getsignal(number)
+        if callable(handler):
+            signal.signal(number, handler)
+            signal.siginterrupt(number, False)  # as asyncio has it
 
 
 def _request_for(found: Found, request: StreamRequest, *, absolute: bool) -> StreamRequest:
