@@ -210,11 +210,17 @@ async def run_streams(
     tally = Tally(len(tasks))
     with contextlib.ExitStack() as files:
         outbox = files.enter_context(open_outbox(config, warn))
-        # Once begun it is waited for: what it starts is ended here, a cluster of some seconds too.
         jobs = many.jobs if many.cluster else min(many.jobs or count_cores(), len(tasks))
-        engine: Engine[ShardTask, Shard] = await offload.run(
+        opening = offload.run(
             lambda: open_engine(many.engine, summarise_shard, jobs=jobs, cluster=many.cluster)
         )
+        # One that starts processes is waited for, also after a signal, or it would leave some of them.
+        engine: Engine[ShardTask, Shard] | None = (
+            await unless_stopped(opening, stop) if many.cluster else await opening
+        )
+        if engine is None:
+            warn("interrupted before anything was read")
+            return 0
         files.callback(engine.close)
         _take_signals_back()
         summaries = iter_shards(engine, tasks, tally, warn, advance)

@@ -19,6 +19,9 @@ from pcs_agent.threads import ONE_THREAD
 T = TypeVar("T")
 R = TypeVar("R")
 
+CONNECT_TIMEOUT_S = 120
+"""To reach a cluster, or to start one, which took 5 to 40 seconds. Ray itself tries for longer."""
+
 _SETTINGS = {"RAY_USAGE_STATS_ENABLED": "0"}
 _LOOPBACK = {"RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
 """Ray's name for: this node is one of its own and has the address 127.0.0.1. Without it every port is on all interfaces."""
@@ -48,7 +51,8 @@ class RayEngine(Generic[T, R]):
         # signal), so that one lives as long as the engine.
         self._holder = threading.Thread(target=self._hold, args=(jobs, address), name="ray", daemon=True)
         self._holder.start()
-        self._begun.wait()
+        if not self._begun.wait(CONNECT_TIMEOUT_S):
+            self._problem = f"no answer in {CONNECT_TIMEOUT_S} seconds"
         if self._problem:
             raise ConfigError(
                 f"--engine: the Ray cluster cannot be used: {self._problem}; allowed: the address of one that runs"
