@@ -138,8 +138,8 @@ class Config:
     def for_workers(self) -> Config:
         """Return what a process that computes and signs needs of them, and nothing of where and how records are sent.
 
-        Keys cannot be pickled, so that none slips into a log or a queue. This is the one way to hand one on: its bytes
-        are in what is returned, which goes to this run's own processes alone.
+        A shared key cannot be pickled, so that none slips into a log or a queue. This is the one way to hand one on: the
+        keys' bytes are in what is returned, which goes to this run's own workers alone.
         """
         return replace(
             self,

@@ -16,12 +16,18 @@ from pcs_core.signing import HmacKey
 
 SECRET = "a-secret-of-the-tests"
 SEED_BASE64 = "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8="
+VRF_SEED_BASE64 = "HxwdHhsaGRgXFhUUExIREA8ODQwLCgkIBwYFBAMCAQA="
 KEYS = {"hmac": {"PCS_HMAC_KEY": SECRET}, "ed25519": {"PCS_ED25519_SECRET_B64": SEED_BASE64}}
 
 
 def task(path: Path, algorithm: str = "hmac", **changes: object) -> ShardTask:
     config = load_config(
-        {"PCS_SIGN_ALG": algorithm, "ENDPOINT": f"http://user:{SECRET}@127.0.0.1/x", **KEYS[algorithm]}
+        {
+            "PCS_SIGN_ALG": algorithm,
+            "ENDPOINT": f"http://user:{SECRET}@127.0.0.1/x",
+            "PCS_VRF_SECRET_B64": VRF_SEED_BASE64,
+            **KEYS[algorithm],
+        }
     )
     settings = {
         "inputs": [str(path)],
@@ -49,6 +55,10 @@ def test_a_task_that_was_pickled_makes_the_same_signed_records(rows: Path, algor
     assert [record.epoch for record in records[0]] == [0, 1, 2]
     assert {record.shard_id for record in records[0]} == {"s/rows.csv"}
     assert [record.sig for record in records[0]] == [record.sig for record in records[1]]
+    assert [record.direction_proof for record in records[0]] == [
+        record.direction_proof for record in records[1]
+    ]
+    assert len({record.seed for record in records[0]}) == 3
     assert pickle.loads(pickle.dumps(shards[0])) == shards[0]
 
 
