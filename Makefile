@@ -5,8 +5,7 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash simulate bench bench-million bench-rows bench-stores damage fuzz deploy-check text-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
-.PHONY: help install demo test crash simulate bench bench-million bench-agent bench-rows bench-stores damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
+.PHONY: help install demo test test-ray text-check crash simulate bench bench-million bench-agent bench-rows bench-stores damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -24,6 +23,16 @@ demo: install  ## Run agent and backend on sample streams and print what they fo
 
 test: install  ## Run every test, against real Redis and PostgreSQL servers
 	@$(BIN)/python -m pytest -n 2 --dist loadfile --durations 40 --durations-min 5
+
+# Ray is large, so it is in no other target. An environment of its own, with the tests' tools.
+RAY := build/ray
+test-ray: $(RAY)/installed  ## Run the tests of the engines on Ray, in an environment of its own
+	@$(RAY)/bin/python -m pytest tests/agent/cli/ray_runs.py
+
+$(RAY)/installed: $(VENV)/installed
+	@test -x $(RAY)/bin/python || $(BIN)/python -m venv $(RAY)
+	@$(BIN)/uv pip install --quiet --python $(RAY)/bin/python --constraint constraints.txt --editable '.[agent,backend,ray,dev]'
+	@touch $@
 
 # CUTS: how many. LEVEL: power (needs root) or kill. SEED: of an earlier run, for the same order of places.
 CUTS ?= 200

@@ -26,7 +26,16 @@ from pcs_agent.errors import ConfigError, InputError
 from pcs_agent.events import count_windows, iter_chunked_windows, iter_windows, open_sources
 from pcs_agent.events.windows import Window
 from pcs_agent.outbox import Outbox
-from pcs_agent.pipeline import Job, Outcome, Run, Summary, or_empty, require_epochs, summarise
+from pcs_agent.pipeline import (
+    Job,
+    Outcome,
+    Run,
+    Summary,
+    iter_summaries,
+    or_empty,
+    require_epochs,
+    summarise,
+)
 from pcs_agent.signals import Codebook, SignalSettings
 from pcs_agent.signals.blocks import as_blocks
 from pcs_agent.signals.codebook_file import read_codebook
@@ -87,7 +96,7 @@ def build_once(
         ConfigError: The key cannot sign.
     """
     with contextlib.ExitStack() as files:
-        windows, job, _ = _open_stream(config, request, stdin, files, warn)
+        windows, job, _ = open_stream(config, request, stdin, files, warn)
         return summarise(list(windows), job, time.time)[0]
 
 
@@ -157,8 +166,8 @@ async def run_stream(
     endpoint = config.require_endpoint()
     with contextlib.ExitStack() as files:
         # Standard input may be silent, and some formats begin with a header.
-        stream = await _unless_stopped(
-            ThreadOffload().run(lambda: _open_stream(config, request, stdin, files, warn, input_ended)), stop
+        stream = await unless_stopped(
+            ThreadOffload().run(lambda: open_stream(config, request, stdin, files, warn, input_ended)), stop
         )
         if stream is None:
             warn("interrupted before anything was read")
@@ -166,8 +175,9 @@ async def run_stream(
         windows, job, expected = stream
         announce(expected)
         outbox = files.enter_context(open_outbox(config, warn))
-        return await _deliver(
-            config, endpoint, outbox, windows, job, report=report, warn=warn, resigner=None, stop=stop
+        summaries = iter_summaries(windows, job, time.time)
+        return await deliver(
+            config, endpoint, outbox, summaries, report=report, warn=warn, resigner=None, stop=stop
         )
 
 
@@ -194,8 +204,8 @@ async def flush(
     endpoint = config.require_endpoint()
     resigner = config.require_signer() if resign else None
     with open_outbox(config, warn) as outbox:
-        return await _deliver(
-            config, endpoint, outbox, None, None, report=report, warn=warn, resigner=resigner, stop=stop
+        return await deliver(
+            config, endpoint, outbox, None, report=report, warn=warn, resigner=resigner, stop=stop
         )
 
 
@@ -239,7 +249,7 @@ def open_outbox(config: Config, warn: Callable[[str], None]) -> Iterator[Outbox]
         outbox.close()
 
 
-async def _unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
+async def unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T | None:
     """Return what the work returns, or `None` when it was to stop before. Any: what coroutines yield is asyncio's own."""
     working = asyncio.create_task(work, name="opening the stream")
     stopping = asyncio.create_task(stop.wait(), name="stop")
@@ -252,7 +262,7 @@ async def _unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> 
         await asyncio.gather(working, stopping, return_exceptions=True)
 
 
-def _open_stream(
+def open_stream(
     config: Config,
     request: StreamRequest,
     stdin: Callable[[], BinaryIO],
@@ -260,6 +270,20 @@ def _open_stream(
     warn: Callable[[str], None],
     input_ended: threading.Event | None = None,
 ) -> tuple[Iterator[Window], Job, int | None]:
+    """Return the windows of one stream, what they are summarised for, and how many there are, if that is known.
+
+    Args:
+        config: Checked settings.
+        request: What to summarise.
+        stdin: Gives standard input.
+        files: Closes what is opened here.
+        warn: Told what the user should know.
+        input_ended: Ends a followed input when it is set.
+
+    Raises:
+        InputError: An input cannot be read.
+        ConfigError: The key cannot sign.
+    """
     signer = config.require_signer()
     settings = request.settings
     if request.codebook is not None:
@@ -296,20 +320,31 @@ def _open_stream(
     return or_empty(windows, job), job, expected
 
 
-async def _deliver(
+async def deliver(
     config: Config,
     endpoint: str,
     outbox: Outbox,
-    windows: Iterator[Window] | None,
-    job: Job | None,
+    summaries: Iterator[Sequence[Summary]] | None,
     *,
     report: Callable[[Outcome], None],
     warn: Callable[[str], None],
     resigner: Signer | None,
     stop: asyncio.Event,
 ) -> int:
+    """Deliver what is pending and then, if given, what a stream is summarised to. Returns as `run_stream` does.
+
+    Args:
+        config: Checked settings.
+        endpoint: The URL of `config`.
+        outbox: Open.
+        summaries: Signed records as they are made.
+        report: Told once of every record.
+        warn: Told what the user should know.
+        resigner: Signs pending records anew before they are sent, `None` to send them as they are.
+        stop: Ends the delivery when it is set.
+    """
     offload = ThreadOffload()
-    run = Run(outbox, offload=offload, clock=time.time, report=report, warn=warn)
+    run = Run(outbox, offload=offload, report=report, warn=warn)
     request_signer = None
     if config.message_signer is not None and config.signer is not None:
         request_signer = RequestSigner(config.message_signer, config.signer.key_id, endpoint)
@@ -329,7 +364,7 @@ async def _deliver(
             settled=run.note_settlement,
             warn=warn,
         )
-        await run.deliver(courier, windows, job, stop)
+        await run.deliver(courier, summaries, stop)
     lost = _count_damages(outbox)
     if lost:
         warn(

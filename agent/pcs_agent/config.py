@@ -96,6 +96,7 @@ class Config:
         endpoint_label: Scheme, host and port of it: what messages say.
         algorithm: How records are signed.
         signer: The key, `None` where signing is off.
+        signer_secret: The bytes it was made of, for `for_workers`.
         message_signer: Signs whole requests; `None` where that, or signing, is off.
         direction_key: Proves directions; `None` where seeds are chosen.
         direction_keys: What `verify` checks proofs with; `None` where it does not.
@@ -115,6 +116,7 @@ class Config:
     endpoint_label: str
     algorithm: SigningAlgorithm
     signer: Signer | None
+    signer_secret: bytes | None = field(repr=False)
     message_signer: Signer | None
     direction_key: VrfSecretKey | None
     direction_keys: tuple[VrfPublicKey, ...] | None
@@ -132,6 +134,30 @@ class Config:
     def with_deadline(self, deadline_s: float) -> Config:
         """Return the same settings with another deadline, in seconds."""
         return replace(self, deadline_s=deadline_s)
+
+    def for_workers(self) -> Config:
+        """Return what a process that computes and signs needs of them, and nothing of where and how records are sent.
+
+        A shared key cannot be pickled, so that none slips into a log or a queue. This is the one way to hand one on: the
+        keys' bytes are in what is returned, which goes to this run's own workers alone.
+        """
+        return replace(
+            self,
+            signer=None,
+            endpoint=None,
+            endpoint_label="",
+            message_signer=None,
+            tls=None,
+            verification_keys=(),
+            warnings=(),
+        )
+
+    def with_signer(self) -> Config:
+        """Return what `for_workers` gave, with the key made again."""
+        if self.signer_secret is None:
+            return self
+        make = HmacKey if self.algorithm is SigningAlgorithm.HMAC else Ed25519SecretKey
+        return replace(self, signer=make(self.signer_secret), signer_secret=None)
 
     def require_endpoint(self) -> str:
         """Return the submit URL.
@@ -203,6 +229,7 @@ def load_config(
         endpoint_label=label,
         algorithm=algorithm,
         signer=keys.signer,
+        signer_secret=keys.secret,
         message_signer=keys.message_signer if sign_requests else None,
         direction_key=direction_key,
         direction_keys=_read_vrf_public_keys(values, direction_key),
@@ -322,6 +349,7 @@ class _Keys(NamedTuple):
     message_signer: Signer | None
     verification: tuple[VerificationKey, ...]
     warnings: tuple[str, ...] = ()
+    secret: bytes | None = None
 
 
 def _read_keys(values: Mapping[str, str], algorithm: SigningAlgorithm, key_file: str | None) -> _Keys:
@@ -349,11 +377,11 @@ def _read_keys(values: Mapping[str, str], algorithm: SigningAlgorithm, key_file:
 
 def _hmac_keys(secret: bytes, warnings: tuple[str, ...]) -> _Keys:
     key = HmacKey(secret)
-    return _Keys(key, message_hmac_key(secret), (key,), warnings)
+    return _Keys(key, message_hmac_key(secret), (key,), warnings, secret)
 
 
 def _ed25519_keys(secret: Ed25519SecretKey, warnings: tuple[str, ...] = ()) -> _Keys:
-    return _Keys(secret, message_ed25519_key(secret.seed), (secret.public,), warnings)
+    return _Keys(secret, message_ed25519_key(secret.seed), (secret.public,), warnings, secret.seed)
 
 
 def _warn_of_unused_keys(values: Mapping[str, str]) -> tuple[str, ...]:

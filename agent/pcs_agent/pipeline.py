@@ -18,7 +18,8 @@ after the acknowledge    it is done: building it again within the retention find
 
 So a record is never lost and, counted by pcs_id, never doubled. Every stage takes and returns a sequence; the stream is
 cut into windows, and each goes through on its own while the ones before are on their way. Stages that block run off
-the event loop.
+the event loop. Of many streams the stages up to the signature may run in other processes (`pcs_agent.engines`), which
+own nothing: for the table above they are part of "before the append".
 """
 
 from __future__ import annotations
@@ -205,6 +206,16 @@ def _compute_signals(
     return msgspec.structs.replace(signals, methods=signals.methods | {"events": window.method})
 
 
+def iter_summaries(windows: Iterator[Window], job: Job, clock: WallClock) -> Iterator[list[Summary]]:
+    """Yield the windows of one stream as `summarise` makes them, each when it is there.
+
+    Raises:
+        InputError: The stream cannot be read on, or an epoch would pass the contract's range.
+    """
+    for window in windows:
+        yield summarise([window], job, clock)
+
+
 def append_new(summaries: Sequence[Summary], outbox: Outbox) -> list[Entry]:
     """Append what is neither pending nor delivered already. On return it is on disk; entries come back in order."""
     known = {
@@ -218,14 +229,13 @@ def append_new(summaries: Sequence[Summary], outbox: Outbox) -> list[Entry]:
 
 
 class Run:
-    """One run: what an earlier one left goes first, then every window of the stream."""
+    """One run: what an earlier one left goes first, then every record of the stream or streams."""
 
     def __init__(
         self,
         outbox: Outbox,
         *,
         offload: Offload,
-        clock: WallClock,
         report: Callable[[Outcome], None],
         warn: Callable[[str], None],
     ) -> None:
@@ -234,13 +244,11 @@ class Run:
         Args:
             outbox: Open.
             offload: Runs what blocks.
-            clock: For `sent_at`.
             report: Told once of every record, when it is settled or at the end.
             warn: Told what the user should know.
         """
         self._outbox = outbox
         self._offload = offload
-        self._clock = clock
         self._report = report
         self._warn = warn
         self._events: dict[int, int] = {}  # of what waits; the records themselves are on disk
@@ -267,16 +275,15 @@ class Run:
     async def deliver(
         self,
         courier: Courier,
-        windows: Iterator[Window] | None,
-        job: Job | None,
+        stream: Iterator[Sequence[Summary]] | None,
         stop: asyncio.Event | None = None,
     ) -> None:
-        """Deliver what is pending and then, if given, the stream.
+        """Deliver what is pending and then, if given, what a stream is summarised to.
 
         Args:
             courier: New; settles through `note_settlement`.
-            windows: The stream, `None` if only what is pending is to be delivered.
-            job: What the stream is summarised for, `None` as above.
+            stream: Signed records as they are made, `None` if only what is pending is to be delivered. Every step of it
+                runs off the event loop.
             stop: Ends the run when it is set: nothing more is read or sent, requests on their way get
                 `STOP_TIMEOUT_S` to be answered, and what waits stays in the outbox.
 
@@ -287,7 +294,7 @@ class Run:
         for entry in self._outbox.entries(State.PENDING):
             courier.add(entry.seq)
         delivery = asyncio.create_task(courier.run(), name="courier")
-        feeding = asyncio.create_task(self._feed(courier, windows, job), name="windows")
+        feeding = asyncio.create_task(self._feed(courier, stream), name="stream")
         stopping = asyncio.create_task((stop or asyncio.Event()).wait(), name="stop")
         ending = asyncio.create_task(self._end(courier, feeding, delivery), name="end of the run")
         try:
@@ -321,16 +328,18 @@ class Run:
             courier.stop()
             await asyncio.wait({delivery})
 
-    async def _feed(self, courier: Courier, windows: Iterator[Window] | None, job: Job | None) -> None:
-        if windows is not None and job is not None:
-            while (window := await self._offload.run(lambda: next(windows, None))) is not None:
-                await self._take([window], job, courier)
-                if window.number % COMPACT_EVERY_WINDOWS == COMPACT_EVERY_WINDOWS - 1:
+    async def _feed(self, courier: Courier, stream: Iterator[Sequence[Summary]] | None) -> None:
+        windows = 0
+        if stream is not None:
+            while (summaries := await self._offload.run(lambda: next(stream, None))) is not None:
+                await self._take(summaries, courier)
+                windows += len(summaries)
+                if windows >= COMPACT_EVERY_WINDOWS:
+                    windows = 0
                     await self._offload.run(self._outbox.compact)
         courier.finish()
 
-    async def _take(self, windows: Sequence[Window], job: Job, courier: Courier) -> None:
-        summaries = await self._offload.run(lambda: summarise(windows, job, self._clock))
+    async def _take(self, summaries: Sequence[Summary], courier: Courier) -> None:
         entries = await self._offload.run(lambda: append_new(summaries, self._outbox))
         for summary, entry in zip(summaries, entries, strict=True):
             if summary.record.ft.degraded:

@@ -21,7 +21,7 @@ from pcs_agent.deliver.offload import ThreadOffload
 from pcs_agent.errors import InputError
 from pcs_agent.events import Window
 from pcs_agent.outbox import Outbox, State, Verdict
-from pcs_agent.pipeline import Job, Outcome, Run, append_new, or_empty, summarise
+from pcs_agent.pipeline import Job, Outcome, Run, append_new, iter_summaries, or_empty, summarise
 from pcs_agent.signals import SignalSettings
 from pcs_core.errors import WalFailedError
 from pcs_core.identity import EPOCH_MAX, ShardId
@@ -87,7 +87,6 @@ class Bench:
         run = Run(
             self.outbox,
             offload=ThreadOffload(),
-            clock=self.time.clock,
             report=self.report,
             warn=self.warnings.append,
         )
@@ -101,7 +100,8 @@ class Bench:
             deadline_s=900.0,
             settled=run.note_settlement,
         )
-        await run.deliver(courier, stream, what, stop)
+        summaries = None if stream is None or what is None else iter_summaries(stream, what, self.time.clock)
+        await run.deliver(courier, summaries, stop)
 
 
 @pytest.fixture

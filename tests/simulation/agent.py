@@ -19,7 +19,7 @@ from pcs_agent.deliver.transport import open_transport
 from pcs_agent.errors import InputError
 from pcs_agent.events import Window
 from pcs_agent.outbox import Outbox, State, Verdict
-from pcs_agent.pipeline import Job, Outcome, Run, or_empty
+from pcs_agent.pipeline import Job, Outcome, Run, iter_summaries, or_empty
 from pcs_agent.signals import SignalSettings
 from pcs_core.identity import EPOCH_MAX, ShardId
 from pcs_core.params import Params
@@ -146,13 +146,13 @@ class AgentOperator:
     async def _deliver(self, process: Process, windows: Iterator[Window] | None, job: Job | None) -> None:
         outcomes: list[Outcome] = []
         machine, began_s = self.machine, self.machine.loop.time()
+        summaries = None if windows is None or job is None else iter_summaries(windows, job, self.machine.now)
         outbox = self._open_outbox(process)
         try:
             offload = SimulatedOffload(process, threads=THREADS)
             run = Run(
                 outbox,
                 offload=offload,
-                clock=self.machine.now,
                 report=outcomes.append,
                 warn=lambda text: None,
             )
@@ -170,7 +170,7 @@ class AgentOperator:
                     deadline_s=self._scenario.deadline_s,
                     settled=run.note_settlement,
                 )
-                await run.deliver(courier, windows, job, self._stop)
+                await run.deliver(courier, summaries, self._stop)
         finally:
             outbox.close()
         if machine.jumped_s >= began_s or machine.loop.time() - began_s >= self._scenario.outbox_retention_s:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Callable, Coroutine
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 
@@ -27,18 +27,20 @@ def run_delivery(
     start: Callable[[Callable[[Outcome], None], DeliveryProgress, asyncio.Event], Delivery],
     *,
     as_json: bool,
+    by_shard: bool = False,
     end_input: Callable[[], None] | None = None,
-) -> None:
+) -> NoReturn:
     """Run a delivery to its end or to a signal, print what became of each record, and exit.
 
     Args:
         start: Begins the delivery, which reports through its first argument, ends when the last is set, and returns
             how many records are undelivered.
         as_json: JSON lines instead of a table.
+        by_shard: Whether the table has a column of shards.
         end_input: Ends the input, where that has no end of its own: the first signal does that alone, so that what was
             read is delivered, and the signals after it do what they do otherwise.
     """
-    printer = OutcomePrinter(as_json=as_json)
+    printer = OutcomePrinter(as_json=as_json, by_shard=by_shard)
     stop = asyncio.Event()
     try:
         with DeliveryProgress() as progress:
@@ -54,7 +56,7 @@ def run_delivery(
         printer.close()
     if not (printer.total or as_json or stop.is_set()):
         print_text("nothing to deliver")
-    click.get_current_context().exit(1 if undelivered or printer.failed or stop.is_set() else 0)
+    raise click.exceptions.Exit(1 if undelivered or printer.failed or stop.is_set() else 0)
 
 
 async def _until_signal(delivery: Delivery, stop: asyncio.Event, end_input: Callable[[], None] | None) -> int:

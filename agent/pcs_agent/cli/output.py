@@ -90,9 +90,10 @@ class OutcomePrinter:
         failed: Whether standard output took nothing more. That is told once; records go on being taken.
     """
 
-    def __init__(self, *, as_json: bool) -> None:
-        """Choose the form."""
+    def __init__(self, *, as_json: bool, by_shard: bool = False) -> None:
+        """Choose the form; a table of several shards has a column of them."""
         self._as_json = as_json
+        self._by_shard = by_shard
         self._rows: deque[Outcome] = deque(maxlen=ROWS_MAX)
         self.total = 0
         self.failed = False
@@ -118,13 +119,23 @@ class OutcomePrinter:
             warn(f"{error}; what becomes of the other records is not shown, and pcs-agent outbox list tells")
 
     def _print_table(self) -> None:
-        headings = ("epoch", "events", "D̂", "coh★", "r", "regime", "budget", "verdict", "pcs_id")
-        rows = sorted(self._rows, key=lambda outcome: -1 if outcome.record is None else outcome.record.epoch)
-        print_table(headings, [_outcome_cells(outcome) for outcome in rows], total=self.total)
+        headings = ["epoch", "events", "D̂", "coh★", "r", "regime", "budget", "verdict", "pcs_id"]
+        rows = sorted(self._rows, key=self._place)
+        cells = [_outcome_cells(outcome) for outcome in rows]
+        if self._by_shard:
+            headings.insert(0, "shard")
+            for row, outcome in zip(cells, rows, strict=True):
+                row.insert(0, "?" if outcome.record is None else outcome.record.shard_id)
+        print_table(headings, cells, total=self.total)
         # Below the table, because they are long and mostly the same.
         for (verdict, why), count in Counter((row.verdict, _why(row)) for row in rows).items():
             if why:
                 print_text(f"{verdict} ({count}): {why}")
+
+    def _place(self, outcome: Outcome) -> tuple[str, int]:
+        if outcome.record is None:
+            return "", -1
+        return outcome.record.shard_id if self._by_shard else "", outcome.record.epoch
 
 
 def outcome_document(outcome: Outcome) -> dict[str, object]:
@@ -132,6 +143,7 @@ def outcome_document(outcome: Outcome) -> dict[str, object]:
     record = outcome.record
     return {
         "pcs_id": outcome.pcs_id,
+        "shard_id": None if record is None else record.shard_id,
         "epoch": None if record is None else record.epoch,
         "events": outcome.events,
         "D_hat": None if record is None else record.d_hat,
@@ -182,7 +194,7 @@ class DeliveryProgress:
         """Decide whether to show anything."""
         self._progress = Progress(
             SpinnerColumn(),
-            TextColumn("records settled"),
+            TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TimeElapsedColumn(),
@@ -190,7 +202,8 @@ class DeliveryProgress:
             transient=True,
             disable=not sys.stderr.isatty(),
         )
-        self._task = self._progress.add_task("deliver", total=None)
+        self._files = self._progress.add_task("files read", total=None, visible=False)
+        self._task = self._progress.add_task("records settled", total=None)
 
     def __enter__(self) -> Self:
         self._progress.start()
@@ -206,3 +219,11 @@ class DeliveryProgress:
     def advance(self) -> None:
         """Note one record."""
         self._progress.advance(self._task)
+
+    def expect_files(self, files: int) -> None:
+        """Take the number of files that are a stream each."""
+        self._progress.update(self._files, total=files, visible=True)
+
+    def advance_files(self) -> None:
+        """Note one file."""
+        self._progress.advance(self._files)

@@ -84,7 +84,7 @@ def open_sources(
     """
     if paths.count(STANDARD_INPUT) > 1:
         raise InputError("standard input: found it named twice; allowed: once")
-    kinds = _kinds_of(paths, format_name)
+    kinds = kinds_of(paths, format_name)
     if follow is not None:
         _require_follow(paths[-1], kinds[paths[-1]])
     opener = _Opener(columns, text, LeftOutColumns(warn), warn)
@@ -109,7 +109,7 @@ def open_sources(
     return sources, missing
 
 
-def _kinds_of(paths: Sequence[str], format_name: str | None) -> Mapping[str, str]:
+def kinds_of(paths: Sequence[str], format_name: str | None) -> Mapping[str, str]:
     """Return the format of each input.
 
     Raises:

@@ -2,36 +2,17 @@
 
 from __future__ import annotations
 
-import json
-import os
 import signal
 import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from agent_commands import TIMEOUT_S, command, lines, run, start
+
 pytestmark = pytest.mark.slow
-
-TIMEOUT_S = 60
-
-
-def command(folder: Path, endpoint: str, *arguments: str) -> tuple[list[str], dict[str, str]]:
-    environment = {"PATH": os.environ["PATH"], "ENDPOINT": endpoint, "OUTBOX_DIR": str(folder / "outbox")}
-    return [str(Path(sys.executable).with_name("pcs-agent")), *arguments], environment
-
-
-def run(folder: Path, endpoint: str, *arguments: str) -> subprocess.CompletedProcess[bytes]:
-    line, environment = command(folder, endpoint, *arguments)
-    return subprocess.run(
-        line, env=environment, cwd=folder, capture_output=True, timeout=TIMEOUT_S, check=False
-    )
-
-
-def lines(data: bytes) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in data.splitlines()]
 
 
 def test_nothing_is_lost_and_nothing_doubled_by_a_kill_before_the_acknowledgement(
@@ -164,13 +145,6 @@ def test_a_signal_before_the_first_byte_of_a_header_ends_the_run(
         process.send_signal(signal.SIGTERM)
         assert process.wait(TIMEOUT_S) == 1
         assert process.stderr.read() == b"Warning: interrupted before anything was read\n"
-
-
-def start(folder: Path, endpoint: str, *arguments: str, **variables: str) -> Any:
-    line, environment = command(folder, endpoint, *arguments)
-    environment = environment | variables
-    pipe = subprocess.PIPE
-    return subprocess.Popen(line, env=environment, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe)
 
 
 def wait_until_it_catches(pid: int, number: signal.Signals) -> None:
