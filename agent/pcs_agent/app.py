@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import random
 import time
@@ -28,7 +29,7 @@ from pcs_agent.pipeline import Job, Outcome, Run, Summary, or_empty, require_epo
 from pcs_agent.signals import SignalSettings
 from pcs_core.errors import WalLockedError
 from pcs_core.identity import ShardId
-from pcs_core.signing import Signer
+from pcs_core.signing import Signer, SigningAlgorithm
 from pcs_core.wal import PosixFiles
 
 T = TypeVar("T")
@@ -199,6 +200,30 @@ async def _unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> 
         for task in (working, stopping):
             task.cancel()
         await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+def open_unsigned(
+    config: Config,
+    request: StreamRequest,
+    stdin: Callable[[], BinaryIO],
+    files: contextlib.ExitStack,
+    warn: Callable[[str], None],
+) -> tuple[Iterator[Window], Job]:
+    """Open a stream that is only looked at: its records get no signature, so no key is needed.
+
+    Args:
+        config: Checked settings.
+        request: What to summarise.
+        stdin: Gives standard input.
+        files: Closes what is opened here.
+        warn: Told what the user should know.
+
+    Raises:
+        InputError: The input cannot be opened.
+    """
+    keyless = dataclasses.replace(config, algorithm=SigningAlgorithm.NONE, signer=None)
+    windows, job, _ = _open_stream(keyless, request, stdin, files, warn)
+    return windows, job
 
 
 def _open_stream(
