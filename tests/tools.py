@@ -107,7 +107,16 @@ def _debian_with_needs(*names: str) -> Callable[[Path], None]:
         (work / "state" / "lists" / "partial").mkdir(parents=True)
         system = [f"-oDir::Cache={work}/cache", "-oDebug::NoLocking=1", "-oAPT::Sandbox::User=root"]
         own = [f"-oDir::State={work}/state", "-oDir::State::status=/var/lib/dpkg/status"]
-        command = ["apt-get", "-qq", *system, "install", "--download-only", "--no-install-recommends", "--reinstall", "--yes"]
+        command = [
+            "apt-get",
+            "-qq",
+            *system,
+            "install",
+            "--download-only",
+            "--no-install-recommends",
+            "--reinstall",
+            "--yes",
+        ]
         try:
             _run([*command, *names], work)
         except ToolError:

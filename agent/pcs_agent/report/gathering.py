@@ -183,7 +183,7 @@ def _read_outbox(config: Config, folder: str, files: Files, warn: Callable[[str]
 def _answer(verdict: Verdict, reason: str, checks: Judgement) -> Judgement:
     """Return what the outbox says of a record; the backend's reasons are not kept there, the local ones are told."""
     by_backend = verdict in {Verdict.ACCEPTED, Verdict.ESCALATED}
-    reasons = (redact(reason),) if reason else ()
+    reasons = (display_name(reason),) if reason else ()
     return Judgement(word=str(verdict), by_backend=by_backend, reasons=(*reasons, *checks.reasons))
 
 

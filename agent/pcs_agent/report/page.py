@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
-from pcs_agent.report.panels import Picture, Pictured, draw_over_time, draw_window
+from pcs_agent.report.panels import Panel, WindowPanels, draw_over_time, draw_window
 from pcs_agent.report.streams import SECTIONS_MAX, WINDOWS_MAX, Stream, Streams, WindowView
 from pcs_agent.report.wording import count_words, read_judgement, warn_of
 from pcs_agent.wording import count_of
@@ -43,8 +43,8 @@ class Section(NamedTuple):
     facts: Sequence[tuple[str, str]]
     warnings: Sequence[str]
     omitted: str
-    over_time: Sequence[Picture]
-    pictured: Sequence[Pictured]
+    over_time: Sequence[Panel]
+    pictured: Sequence[WindowPanels]
     headings: Sequence[str]
     rows: Sequence[Sequence[str]]
 
@@ -106,7 +106,8 @@ def render_page(streams: Streams) -> str:
 def _say_total(streams: Streams, everything: Sequence[Stream]) -> str:
     windows = sum(stream.windows_seen for stream in everything) + streams.left_out_windows
     events = sum(stream.events_seen for stream in everything)
-    return f"{count_of(len(everything), 'stream')}, {count_of(windows, 'window')}, {count_of(events, 'event')} read"
+    read = f", {events:,} events" if events else ""
+    return f"{count_of(len(everything), 'stream')}, {count_of(windows, 'window')}{read}"
 
 
 def _say_omitted(streams: Streams, everything: Sequence[Stream]) -> list[str]:

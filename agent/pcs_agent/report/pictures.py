@@ -131,7 +131,7 @@ def draw_recurrence(recurrence: Recurrence, name: str, about: str) -> str:
         for axis in (axes.xaxis, axes.yaxis):
             axis.set_major_locator(MaxNLocator(5, integer=True))
 
-    return _render(draw, name, "Events against events", about, size=(4.2, 4.2))
+    return _render(draw, name, "Events against events", about, size=(3.5, 3.2))
 
 
 def draw_r(views: Sequence[WindowView], name: str, about: str) -> str:
@@ -148,7 +148,7 @@ def draw_r(views: Sequence[WindowView], name: str, about: str) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         _fit_epochs(axes, epochs)
 
-    return _render(draw, name, "r over the windows", about, size=(6.4, 2.6))
+    return _render(draw, name, "r over the windows", about, size=(5.0, 2.1))
 
 
 def draw_regimes(views: Sequence[WindowView], name: str, about: str) -> str:
@@ -171,7 +171,7 @@ def draw_regimes(views: Sequence[WindowView], name: str, about: str) -> str:
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         _fit_epochs(axes, epochs.tolist())
 
-    return _render(draw, name, "Regimes and answers over time", about, size=(6.4, 2.6))
+    return _render(draw, name, "Regimes and answers over time", about, size=(5.0, 2.1))
 
 
 def _fit_epochs(axes: Axes, epochs: Sequence[float]) -> None:
@@ -180,7 +180,7 @@ def _fit_epochs(axes: Axes, epochs: Sequence[float]) -> None:
 
 
 def _render(
-    draw: Callable[[Axes], None], name: str, title: str, about: str, *, size: tuple[float, float] = (4.6, 3.4)
+    draw: Callable[[Axes], None], name: str, title: str, about: str, *, size: tuple[float, float] = (3.5, 2.8)
 ) -> str:
     with mpl.rc_context(_SETTINGS):
         figure = Figure(figsize=size, layout="constrained")

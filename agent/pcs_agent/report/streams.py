@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator
 import msgspec
 
 from pcs_agent.report.portrait import Portrait
+from pcs_agent.wording import display_name
 from pcs_core.record import Record
 
 STREAMS_MAX = 1_000
@@ -56,7 +57,7 @@ class WindowView(msgspec.Struct, frozen=True, kw_only=True):
         budget: As the record claims it.
         scales: Cells per axis.
         counts: Occupied cells, in the order of the scales.
-        fallbacks: Codes in `ft`.
+        fallbacks: Codes in `ft`, fit for a terminal.
         judgement: What became of the record, or what the local checks say.
         portrait: What is drawn of its events; `None` where they are not known or the window is not pictured.
     """
@@ -91,7 +92,7 @@ def view_record(
         budget=record.budget,
         scales=tuple(record.scales),
         counts=tuple(record.counts),
-        fallbacks=tuple(record.ft.fallbacks),
+        fallbacks=tuple(display_name(code) for code in record.ft.fallbacks),
         judgement=judgement,
         portrait=portrait,
     )
@@ -152,7 +153,11 @@ class Stream:
                 pcs_id = self._pictured[why].pcs_id
                 if pcs_id in chosen or len(chosen) < most:
                     chosen.setdefault(pcs_id, []).append(why)
-        found = [(" and ".join(why), self._pictured[why[0]]) for why in chosen.values()]
+        order = ("first", "least r", "last")
+        found = []
+        for why in chosen.values():
+            because = ", ".join(sorted(why, key=order.index)) if self.windows_seen > 1 else ""
+            found.append((because, self._pictured[why[0]]))
         return sorted(found, key=lambda pair: pair[1].epoch)
 
     def _trim(self) -> None:

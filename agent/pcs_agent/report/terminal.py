@@ -144,7 +144,10 @@ def _table(views: Sequence[WindowView]) -> Table:
 
 def _window(why: str, view: WindowView) -> list[Text | Table]:
     lines = [
-        Text(f"\nEpoch {view.epoch} ({why}): {view.regime}, {read_judgement(view.judgement)}", style="bold"),
+        Text(
+            f"\nEpoch {view.epoch}{f' ({why})' if why else ''}: {view.regime}, {read_judgement(view.judgement)}",
+            style="bold",
+        ),
         Text(f"D̂ {view.d_hat:.3f}: {read_slope(view.d_hat)}"),
         Text("  ".join(f"{scale}:{count}" for scale, count in zip(view.scales, view.counts, strict=True))),
     ]
@@ -170,8 +173,12 @@ def _window(why: str, view: WindowView) -> list[Text | Table]:
 
 
 def draw_line(values: Sequence[float]) -> str:
-    """Return a line of blocks, one for each value in [0, 1]."""
-    return "".join(_BLOCKS[round(min(1.0, max(0.0, value)) * 8)] for value in values)
+    """Return a line of blocks, one for each value, the lowest for 0 and below, the whole one for 1 and above.
+
+    >>> draw_line([0.0, 0.5, 1.0])
+    '▁▄█'
+    """
+    return "".join(_BLOCKS[max(1, round(min(1.0, max(0.0, value)) * 8))] for value in values)
 
 
 def draw_bars(histogram: Histogram) -> str:

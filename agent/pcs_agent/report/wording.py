@@ -22,26 +22,28 @@ _SHAPES = ("a few single places", "a line or curve", "a filled surface", "a fill
 
 MEANINGS: Mapping[str, str] = {
     "slope": (
-        "A healthy stream keeps the slope of its own earlier windows, with the points close to the line; a looping one goes "
-        "flat as soon as every place of its loop has a cell of its own; a drifting one tends towards the slope of the path it "
-        "moves along; a broken one has every count at 1, or goes flat at its number of events because there are too few."
+        "A healthy stream keeps the slope of its own earlier windows, its points close to the line; a looping one goes flat "
+        "once every place of its loop has a cell of its own; a drifting one tends to the slope of the path it moves along; a "
+        "broken one has every count at 1, or goes flat at its number of events because there are too few."
     ),
     "histogram": (
-        "A healthy stream gives the shape of its earlier windows again, often broad; a looping one has a few tall bars with "
-        "gaps between them; a drifting one is spread wide, flat or with several humps; a broken one is a single bar."
+        "A healthy stream has the shape of its earlier windows again; a looping one has few tall bars with gaps between them "
+        "if its loop has few places; a drifting one is spread wide, flat or with several humps; a broken one is one bar, or a "
+        "few events with nothing between."
     ),
     "recurrence": (
-        "A healthy stream has the main diagonal and scattered specks; a looping one has long lines beside the diagonal, at "
-        "distances of one loop; a drifting one is dark along the diagonal and pale far from it; a broken one is filled blocks "
-        "where it is stuck, or has only a few rows where it was cut short."
+        "A healthy stream has the main diagonal and scattered specks; a looping one has long lines beside the diagonal, one "
+        "loop apart; a drifting one is dark along the diagonal and pale far from it; a broken one is filled blocks where it is "
+        "stuck, or has only a few rows where it was cut short."
     ),
     "r": (
-        "A healthy stream stays at its own level; a looping one is lower than before; a drifting one may leave its level "
-        "slowly or not at all; a broken one jumps, and windows without events are written as 1."
+        "A healthy stream stays at its own level; a looping one falls as far as its rounds repeat each other exactly; a "
+        "drifting one may leave its level slowly or not at all; a broken one jumps, and a window without events is written "
+        "as 1."
     ),
     "regimes": (
-        "A healthy stream stays in its row; a looping one, whose events are few places on a line, moves towards sticky; a "
-        "drifting one may pass from row to row; a broken one has windows whose answer is not accepted."
+        "A healthy stream stays in its row; a looping one has fewer places, so a lower slope, and may move to sticky; a "
+        "drifting one may pass from row to row; a broken one has windows that are not accepted."
     ),
 }
 """Of each picture, what a healthy, a looping, a drifting and a broken stream look like there."""
@@ -51,7 +53,7 @@ def read_slope(d_hat: float) -> str:
     """Return a slope's reading.
 
     >>> read_slope(1.04)
-    'a grid twice as fine has 2.06 times as many occupied cells, about as a line or curve'
+    'a grid twice as fine has 2.06 times as many occupied cells, about what a line or curve would have'
     >>> read_slope(1.5)
     'a grid twice as fine has 2.83 times as many occupied cells, between a line or curve and a filled surface'
     """
@@ -62,7 +64,7 @@ def read_slope(d_hat: float) -> str:
     if d_hat >= len(_SHAPES) - 0.5:
         return f"{factor}, more than a filled volume"
     if abs(d_hat - nearest) <= SLOPE_NAMED_WITHIN:
-        return f"{factor}, about as {_SHAPES[nearest]}"
+        return f"{factor}, about what {_SHAPES[nearest]} would have"
     below = math.floor(d_hat)
     above = _SHAPES[below + 1] if below + 1 < len(_SHAPES) else "more"
     return f"{factor}, between {_SHAPES[below]} and {above}"
@@ -87,15 +89,15 @@ def read_counts(view: WindowView) -> list[str]:
     if view.events is not None and view.events > 1 and view.counts[-1] == view.events:
         first = next(s for s, n in zip(view.scales, view.counts, strict=True) if n == view.events)
         notes.append(
-            f"from scale {first} on every event has a cell of its own: the counts stop at {view.events}, and the slope is "
-            "less than with more events"
+            f"From scale {first} on every event has a cell of its own: the counts stop at {view.events}, and the slope is "
+            "less than with more events."
         )
     if max(view.counts) == 1:
-        notes.append("one cell is occupied at every scale: the slope is 0 for lack of anything to count")
+        notes.append("One cell is occupied at every scale: the slope is 0 for lack of anything to count.")
     pairs = combinations(zip(view.scales, view.counts, strict=True), 2)
     if any(b % a == 0 and m < n for (a, n), (b, m) in pairs):
         notes.append(
-            "a finer grid has fewer occupied cells than one it divides, which no cloud of points can have"
+            "A finer grid has fewer occupied cells than a coarse one that it divides, which no cloud of points can have."
         )
     return notes
 
@@ -103,24 +105,24 @@ def read_counts(view: WindowView) -> list[str]:
 def read_histogram(histogram: Histogram) -> str:
     """Return the histogram's reading."""
     reading = (
-        f"the fullest of {count_of(histogram.bins, 'bin')} holds {histogram.fullest} of "
+        f"The fullest of {count_of(histogram.bins, 'bin')} holds {histogram.fullest} of "
         f"{count_of(histogram.events, 'event')} ({percent(histogram.fullest / histogram.events)}); "
-        f"{count_of(histogram.empty_bins, 'bin')} empty"
+        f"{count_of(histogram.empty_bins, 'bin')} empty."
     )
     if histogram.bins_per_bar > 1:
-        reading += f"; a bar is the fullest of {histogram.bins_per_bar} neighbouring bins"
+        reading += f" A bar is the fullest of {histogram.bins_per_bar} neighbouring bins."
     return reading
 
 
 def read_lag(lag: Lag | None) -> str:
     """Return the recurrence's reading: after how many events the same ones come."""
     if lag is None:
-        return "too few events to look for repetition"
+        return "Too few events to look for repetition."
     if lag.share == 0:
-        return f"no event is the same as any of the {lag.longest} after it"
+        return f"No event is the same as any of the {lag.longest} after it."
     return (
         f"{percent(lag.share)} of events are the same as the one {count_of(lag.events, 'event')} on; up to {lag.longest} "
-        "events on, no other distance does clearly better"
+        "events on, no other distance does clearly better."
     )
 
 
@@ -171,11 +173,11 @@ def warn_of(stream: Stream, views: Sequence[WindowView]) -> list[str]:
 def percent(share: float) -> str:
     """Return a share in per cent.
 
-    >>> percent(0.0345), percent(1.0), percent(0.0004)
-    ('3.5 %', '100 %', 'under 0.1 %')
+    >>> percent(0.0345), percent(0.01), percent(1.0), percent(0.0004)
+    ('3.5 %', '1 %', '100 %', 'under 0.1 %')
     """
     if 0 < share < 0.001:
         return "under 0.1 %"
     if 0.999 < share < 1:
         return "over 99.9 %"
-    return f"{100 * share:.3g} %" if share >= 0.1 else f"{100 * share:.1f} %"
+    return f"{100 * share:.3g} %" if share >= 0.1 else f"{100 * share:.2g} %"
