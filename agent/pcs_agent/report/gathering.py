@@ -84,7 +84,7 @@ def gather(
         The streams; of several inputs of events, one that cannot be read has its problem noted.
 
     Raises:
-        InputError: The only input of events, the outbox or a file of records cannot be read.
+        InputError: The only input of events, the outbox or a file of records cannot be read, or there is nothing to show.
     """
     known = {} if request.outbox_dir is None else _read_outbox(config, request.outbox_dir, files, warn)
     by_events = {(each.record.merkle_root, each.record.epoch): pcs_id for pcs_id, each in known.items()}
@@ -109,6 +109,8 @@ def gather(
     for path in request.record_files:
         for record, judgement in _read_records(config, path, stdin):
             _add_record(streams, record, judgement)
+    if not len(streams):
+        raise InputError("found no event and no record; allowed: one or more to show")
     return streams
 
 
@@ -152,7 +154,7 @@ def _read_events(
 
 def _read_outbox(config: Config, folder: str, files: Files, warn: Callable[[str], None]) -> dict[str, _Known]:
     name = display_name(folder)
-    problem = None
+    problem = None if os.path.isdir(folder) else "no such folder"
     try:
         seen, more = read_beside(folder, files)
     except OSError as error:
@@ -161,8 +163,6 @@ def _read_outbox(config: Config, folder: str, files: Files, warn: Callable[[str]
         problem = str(error) if isinstance(error, WalError) else "not a folder's name"
     if problem is not None:
         raise InputError(f"--outbox: {name}: cannot be read: {problem}")
-    if not seen:
-        warn(f"--outbox: {name}: found no record in it")
     if more:
         warn(f"--outbox: {name}: found more than {RECORDS_MAX} records; the newest are shown")
     known = {}

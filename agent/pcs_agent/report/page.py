@@ -173,8 +173,6 @@ def _section(stream: Stream, number: int, windows_each: int, pictured_each: int)
         draw_window(why, view, f"{anchor}-w{place}")
         for place, (why, view) in enumerate(stream.pictured(pictured_each), start=1)
     ]
-    if not pictured and views:  # only records are known
-        pictured = [draw_window("last", views[-1], f"{anchor}-w1")]
     return Section(
         anchor=anchor,
         name=stream.name,

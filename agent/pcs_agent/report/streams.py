@@ -146,7 +146,12 @@ class Stream:
         return list(self._views.values())[-most:]
 
     def pictured(self, most: int = 3) -> list[tuple[str, WindowView]]:
-        """Return the windows with pictures and why it is these, by epoch: the last, the first and that of least r."""
+        """Return windows to be looked at closely and why these, by epoch: the last, the first and that of least r.
+
+        Where no window has a portrait, it is the last one, without.
+        """
+        if not self._pictured:
+            return [("last" if self.windows_seen > 1 else "", view) for view in self.windows()[-1:]]
         chosen: dict[str, list[str]] = {}
         for why in ("last", "first", "least r"):
             if why in self._pictured:
@@ -155,9 +160,9 @@ class Stream:
                     chosen.setdefault(pcs_id, []).append(why)
         order = ("first", "least r", "last")
         found = []
-        for why in chosen.values():
-            because = ", ".join(sorted(why, key=order.index)) if self.windows_seen > 1 else ""
-            found.append((because, self._pictured[why[0]]))
+        for reasons in chosen.values():
+            because = ", ".join(sorted(reasons, key=order.index)) if self.windows_seen > 1 else ""
+            found.append((because, self._pictured[reasons[0]]))
         return sorted(found, key=lambda pair: pair[1].epoch)
 
     def _trim(self) -> None:

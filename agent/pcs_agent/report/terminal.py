@@ -118,8 +118,7 @@ def _stream(stream: Stream) -> Panel:
             parts.append(
                 Text(f"… the last {TERMINAL_WINDOWS_MAX} of {stream.windows_seen} windows", style="dim")
             )
-    pictured = stream.pictured(1) or [("last", view) for view in views[-1:]]
-    for why, view in pictured:
+    for why, view in stream.pictured(1):
         parts += _window(why, view)
     return Panel(Group(*parts), title=Text(stream.name), title_align="left")
 

@@ -1,0 +1,108 @@
+"""Streams of four kinds, and what is gathered of them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from pcs_agent import app
+from pcs_agent.config import load_config
+from pcs_agent.report.gathering import ReportRequest, gather
+from pcs_agent.report.streams import Streams
+from pcs_agent.signals import SignalSettings
+from pcs_core.identity import ShardId
+from pcs_core.wal import PosixFiles
+
+PERIOD = 40
+WINDOW = 500
+
+
+def wander(generator: np.random.Generator, events: int) -> NDArray[np.float64]:
+    """Events that hang together and stay where they are."""
+    steps = generator.standard_normal((events, 2))
+    for row in range(1, events):
+        steps[row] += 0.6 * steps[row - 1]
+    return steps
+
+
+@pytest.fixture(scope="session")
+def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """Files of a healthy, a looping, a drifting and a truncated stream; the looping one is healthy for two windows."""
+    generator = np.random.Generator(np.random.PCG64(5))
+    folder = tmp_path_factory.mktemp("kinds")
+    healthy = wander(generator, 4 * WINDOW)
+    loop = np.tile(wander(generator, PERIOD), (2 * WINDOW // PERIOD, 1))
+    drift = 0.4 * wander(generator, 4 * WINDOW) + np.linspace(0, 1, 4 * WINDOW)[:, None] * [14.0, 6.0]
+    streams = {
+        "healthy": healthy,
+        "looping": np.vstack([wander(generator, 2 * WINDOW), loop]),
+        "drifting": drift,
+        "truncated": healthy[:9],
+    }
+    paths = {}
+    for name, points in streams.items():
+        paths[name] = str(folder / f"{name}.npy")
+        np.save(paths[name], points)
+    return paths
+
+
+Gather = Callable[..., Streams]
+
+
+@pytest.fixture
+def gather_files(tmp_path: Path) -> Gather:
+    """Gather files, an outbox and records, with warnings kept in `warnings` if that is given."""
+
+    def gather_them(
+        *inputs: str,
+        shard_id: str | None = None,
+        outbox: str | None = None,
+        records: tuple[str, ...] = (),
+        window: int | None = WINDOW,
+        warnings: list[str] | None = None,
+        epoch: int = 0,
+    ) -> Streams:
+        request = ReportRequest(
+            stream=app.StreamRequest(
+                inputs=inputs,
+                shard_id=ShardId(shard_id or "-"),
+                epoch=epoch,
+                settings=SignalSettings(),
+                window_rows=window,
+            ),
+            joined=shard_id is not None,
+            outbox_dir=outbox,
+            record_files=records,
+        )
+        said = [] if warnings is None else warnings
+        return gather(
+            load_config({}), request, lambda: (tmp_path / "stdin").open("rb"), PosixFiles(), said.append
+        )
+
+    return gather_them
+
+
+@pytest.fixture(scope="session")
+def four_kinds_page(kinds: dict[str, str]) -> str:
+    """The page of all four."""
+    from pcs_agent.report.page import render_page
+
+    request = ReportRequest(
+        stream=app.StreamRequest(
+            inputs=list(kinds.values()),
+            shard_id=ShardId("-"),
+            epoch=0,
+            settings=SignalSettings(),
+            window_rows=WINDOW,
+        ),
+        joined=False,
+        outbox_dir=None,
+        record_files=(),
+    )
+    return render_page(
+        gather(load_config({}), request, lambda: Path("/dev/null").open("rb"), PosixFiles(), print)
+    )
