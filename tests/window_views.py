@@ -9,7 +9,7 @@ import numpy as np
 from pcs_agent.report.portrait import portray
 from pcs_agent.report.streams import Judgement, WindowView
 
-PORTRAIT = portray(np.arange(4.0)[:, None], [1.0], 20)
+PORTRAIT = portray([np.arange(4.0)[:, None]], 4, [1.0], 20)
 
 
 def view(epoch: int, **changes: Any) -> WindowView:

@@ -147,7 +147,9 @@ def _read_events(
             (summary,) = summarise([window], job, lambda: 0.0)
             record = summary.record
             finding = check_record(msgspec.json.encode(record), (), config.params)
-            portrait = portray(window.events, record.v_star, job.settings.bins) if draw else None
+            portrait = (
+                portray([window.events], summary.events, record.v_star, job.settings.bins) if draw else None
+            )
             view = view_record(record, _judge(finding), events=summary.events, portrait=portrait)
             yield view, record.merkle_root
 

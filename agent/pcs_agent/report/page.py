@@ -20,7 +20,7 @@ PAGE_WINDOWS_MAX = 5_000
 """Windows of all sections of a page together; each section shows its newest ones."""
 
 PAGE_PICTURED_MAX = 60
-"""Windows of a page with pictures of their own, beside the first such window of each section."""
+"""Windows of a page with pictures of their own; the more sections, the fewer each has, and one at least."""
 
 
 class Section(NamedTuple):

@@ -79,7 +79,7 @@ def draw_over_time(views: Sequence[WindowView], name: str) -> list[Panel]:
         Panel(
             "r over the windows",
             [_safe(pictures.draw_r(views, f"{name}-r", level))],
-            "A dot a window, up to 60; r is compressed size over raw size.",
+            "A dot a window, up to 60. 1: the window does not compress at all; near 0: to almost nothing.",
             level,
             MEANINGS["r"],
         ),

@@ -6,13 +6,13 @@ events one of four levels of closeness.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from pcs_agent.signals.scaling import Points, scale_points
+from pcs_agent.signals.scaling import STRETCH, Points
 
 RECURRENCE_EVENTS_MAX = 240
 """Events along each side of a recurrence plot. Of more, every so many is taken, and once so many in a row."""
@@ -24,9 +24,11 @@ SAME_SHARE, NEAR_SHARE, CLOSE_SHARE = 0.01, 0.1, 0.25
 """Two events are the same, near or close when their distance is at most this share of the largest one."""
 
 LAG_SLACK = 0.05
-"""A shorter distance in the stream is named if so little is lost: a loop also repeats after two rounds."""
+"""A shorter distance in the stream is named if it loses no greater part: a loop also repeats after two rounds."""
 
 SAME, NEAR, CLOSE, APART = 3, 2, 1, 0
+
+_SHRINK = 0.25
 
 Levels = npt.NDArray[np.uint8]
 
@@ -97,29 +99,49 @@ class Portrait(msgspec.Struct, frozen=True, kw_only=True):
     lag: Lag | None
 
 
-def portray(events: Points, v_star: Sequence[float], bins: int) -> Portrait:
+def portray(rows: Iterable[Points], count: int, v_star: Sequence[float], bins: int) -> Portrait:
     """Measure what is drawn of a window.
 
     Args:
-        events: Shape (n, d), finite.
+        rows: The events, finite, in blocks of shape (≥ 1, d); gone through twice.
+        count: How many events there are.
         v_star: The best direction, as in the record.
         bins: Equal bins along it, ≥ 1.
     """
-    count = len(events)
     if count < 2:
         return Portrait(histogram=None, whole=None, run=None, lag=None)
-    scaled = scale_points(events)
-    histogram = None
-    if len(v_star) == events.shape[1]:
-        histogram = count_along(scaled @ np.asarray(v_star, dtype=np.float64), bins)
-    rows = min(count, RECURRENCE_EVENTS_MAX)
-    step = -(-count // rows)
-    whole = compare_events(scaled[::step], first=0, step=step)
-    run = None
-    if step > 1:
-        first = (count - rows) // 2
-        run = compare_events(scaled[first : first + rows], first=first, step=1)
+    side = min(count, RECURRENCE_EVENTS_MAX)
+    step = -(-count // side)
+    run_first = (count - side) // 2
+    direction = np.asarray(v_star, dtype=np.float64)
+    every, in_a_row, projections = [], [], []
+    seen = 0
+    for block in _scale(rows):
+        numbers = np.arange(seen, seen + len(block))
+        every.append(block[numbers % step == 0])
+        in_a_row.append(block[(numbers >= run_first) & (numbers < run_first + side)])
+        if len(direction) == block.shape[1]:
+            projections.append(block @ direction)
+        seen += len(block)
+    whole = compare_events(np.concatenate(every), first=0, step=step)
+    run = compare_events(np.concatenate(in_a_row), first=run_first, step=1) if step > 1 else None
+    histogram = count_along(np.concatenate(projections), bins) if projections else None
     return Portrait(histogram=histogram, whole=whole, run=run, lag=find_lag((run or whole).levels))
+
+
+def _scale(rows: Iterable[Points]) -> Iterator[Points]:
+    """Yield the rows scaled as for the signals, by one factor for all axes; extents beyond a double are shrunk first."""
+    extents = [(block.min(axis=0), block.max(axis=0)) for block in rows]
+    least = np.min([lowest for lowest, _ in extents], axis=0)
+    greatest = np.max([highest for _, highest in extents], axis=0)
+    shrink = 1.0
+    with np.errstate(over="ignore"):
+        factor = float((greatest - least).max()) * STRETCH
+    if not np.isfinite(factor):
+        shrink = _SHRINK
+        factor = float((greatest * shrink - least * shrink).max()) * STRETCH
+    for block in rows:
+        yield (block * shrink - least * shrink) / (factor or 1.0)
 
 
 def count_along(projections: Points, bins: int) -> Histogram:
@@ -178,5 +200,5 @@ def find_lag(levels: Levels) -> Lag | None:
         return None
     shares = [float(np.mean(np.diagonal(levels, lag) == SAME)) for lag in range(1, longest + 1)]
     best = max(shares)
-    lag = next(lag for lag, share in enumerate(shares, start=1) if share >= best - LAG_SLACK)
+    lag = next(lag for lag, share in enumerate(shares, start=1) if share >= best * (1 - LAG_SLACK))
     return Lag(events=lag, share=shares[lag - 1], longest=longest)

@@ -16,7 +16,6 @@ from pcs_agent.report.streams import SECTIONS_MAX, Stream, Streams, WindowView
 from pcs_agent.report.wording import (
     MEANINGS,
     count_words,
-    percent,
     read_counts,
     read_histogram,
     read_judgement,
@@ -151,7 +150,7 @@ def _window(why: str, view: WindowView) -> list[Text | Table]:
         Text("  ".join(f"{scale}:{count}" for scale, count in zip(view.scales, view.counts, strict=True))),
     ]
     lines += [Text(f"! {note}", style="yellow") for note in read_counts(view)]
-    lines.append(Text(f"r {view.r:.3f}: compressed to {percent(view.r)} of the raw size"))
+    lines.append(Text(f"r {view.r:.3f}: 1 where nothing compresses, near 0 where almost everything does"))
     portrait = view.portrait
     if portrait is None:
         return [*lines, Text(f"coh★ {view.coh_star:.3f}")]

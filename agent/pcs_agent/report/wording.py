@@ -18,6 +18,9 @@ from pcs_core.slope import theil_sen_slope
 SLOPE_NAMED_WITHIN = 0.25
 """So close to a whole number a slope is read as that dimension."""
 
+LITTLE_SHARE = 0.05
+"""Repetition of fewer events is called little."""
+
 _SHAPES = ("a few single places", "a line or curve", "a filled surface", "a filled volume")
 
 MEANINGS: Mapping[str, str] = {
@@ -43,7 +46,7 @@ MEANINGS: Mapping[str, str] = {
     ),
     "regimes": (
         "A healthy stream stays in its row; a looping one has fewer places, so a lower slope, and may move to sticky; a "
-        "drifting one may pass from row to row; a broken one has windows that are not accepted."
+        "drifting one may pass from row to row; a broken one may have windows that are degraded, and so escalated."
     ),
 }
 """Of each picture, what a healthy, a looping, a drifting and a broken stream look like there."""
@@ -107,7 +110,7 @@ def read_histogram(histogram: Histogram) -> str:
     reading = (
         f"The fullest of {count_of(histogram.bins, 'bin')} holds {histogram.fullest} of "
         f"{count_of(histogram.events, 'event')} ({percent(histogram.fullest / histogram.events)}); "
-        f"{count_of(histogram.empty_bins, 'bin')} empty."
+        f"{count_of(histogram.empty_bins, 'bin') if histogram.empty_bins else 'none'} empty."
     )
     if histogram.bins_per_bar > 1:
         reading += f" A bar is the fullest of {histogram.bins_per_bar} neighbouring bins."
@@ -120,9 +123,10 @@ def read_lag(lag: Lag | None) -> str:
         return "Too few events to look for repetition."
     if lag.share == 0:
         return f"No event is the same as any of the {lag.longest} after it."
+    little = "Little repeats: " if lag.share < LITTLE_SHARE else ""
     return (
-        f"{percent(lag.share)} of events are the same as the one {count_of(lag.events, 'event')} on; up to {lag.longest} "
-        "events on, no other distance does clearly better."
+        f"{little}{percent(lag.share)} of events are the same as the one {count_of(lag.events, 'event')} on; up to "
+        f"{lag.longest} events on, no other distance does clearly better."
     )
 
 

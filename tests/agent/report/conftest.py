@@ -5,9 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
-from numpy.typing import NDArray
 
 from pcs_agent import app
 from pcs_agent.config import load_config
@@ -16,38 +14,13 @@ from pcs_agent.report.streams import Streams
 from pcs_agent.signals import SignalSettings
 from pcs_core.identity import ShardId
 from pcs_core.wal import PosixFiles
-
-PERIOD = 40
-WINDOW = 500
-
-
-def wander(generator: np.random.Generator, events: int) -> NDArray[np.float64]:
-    """Events that hang together and stay where they are."""
-    steps = generator.standard_normal((events, 2))
-    for row in range(1, events):
-        steps[row] += 0.6 * steps[row - 1]
-    return steps
+from stream_kinds import WINDOW, write_kinds
 
 
 @pytest.fixture(scope="session")
 def kinds(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """Files of a healthy, a looping, a drifting and a truncated stream; the looping one is healthy for two windows."""
-    generator = np.random.Generator(np.random.PCG64(5))
-    folder = tmp_path_factory.mktemp("kinds")
-    healthy = wander(generator, 4 * WINDOW)
-    loop = np.tile(wander(generator, PERIOD), (2 * WINDOW // PERIOD, 1))
-    drift = 0.4 * wander(generator, 4 * WINDOW) + np.linspace(0, 1, 4 * WINDOW)[:, None] * [14.0, 6.0]
-    streams = {
-        "healthy": healthy,
-        "looping": np.vstack([wander(generator, 2 * WINDOW), loop]),
-        "drifting": drift,
-        "truncated": healthy[:9],
-    }
-    paths = {}
-    for name, points in streams.items():
-        paths[name] = str(folder / f"{name}.npy")
-        np.save(paths[name], points)
-    return paths
+    """Files of a healthy, a looping, a drifting and a truncated stream."""
+    return write_kinds(tmp_path_factory.mktemp("kinds"))
 
 
 Gather = Callable[..., Streams]

@@ -162,7 +162,7 @@ def test_the_largest_picture_is_bounded() -> None:
     from pcs_agent.report.portrait import portray
 
     noise = np.random.default_rng(3).random((5_000, 1))  # the least compressible picture
-    portrait = portray(noise, [1.0], 4_096)
+    portrait = portray([noise], 5_000, [1.0], 4_096)
     assert portrait.run is not None
     assert portrait.histogram is not None
     sizes = [

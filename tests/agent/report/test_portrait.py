@@ -13,12 +13,18 @@ from pcs_agent.report.portrait import (
     NEAR_SHARE,
     RECURRENCE_EVENTS_MAX,
     SAME_SHARE,
+    Portrait,
     compare_events,
     count_along,
     find_lag,
-    portray,
 )
+from pcs_agent.report.portrait import portray as portray_blocks
 from pcs_agent.signals import SignalSettings, compute_signals
+
+
+def portray(events: np.ndarray, v_star: list[float], bins: int) -> Portrait:
+    return portray_blocks([events], len(events), v_star, bins)
+
 
 GENERATOR = np.random.Generator(np.random.PCG64(11))
 
@@ -126,3 +132,17 @@ def test_extents_beyond_a_double_are_drawn_too() -> None:
     assert portrait.whole is not None
     assert portrait.histogram.fullest == 2
     assert portrait.whole.levels.tolist()[1] == [0, 3, 0, 3]
+
+
+@pytest.mark.parametrize("size", [1, 7, 240, 1_000])
+def test_blocks_of_any_size_give_the_same_picture(size: int) -> None:
+    events = GENERATOR.standard_normal((1_000, 3))
+    blocks = [events[first : first + size] for first in range(0, 1_000, size)]
+    expected, found = portray(events, [0.6, 0.8, 0.0], 20), portray_blocks(blocks, 1_000, [0.6, 0.8, 0.0], 20)
+    assert found.histogram == expected.histogram
+    assert found.lag == expected.lag
+    for one, other in ((found.whole, expected.whole), (found.run, expected.run)):
+        assert one is not None
+        assert other is not None
+        assert np.array_equal(one.levels, other.levels)
+        assert (one.first, one.step) == (other.first, other.step)

@@ -78,6 +78,7 @@ def test_the_lag_is_told_only_where_something_repeats() -> None:
     assert (
         read_lag(Lag(events=1, share=0.0, longest=120)) == "No event is the same as any of the 120 after it."
     )
+    assert read_lag(Lag(events=7, share=0.021, longest=120)).startswith("Little repeats: 2.1 % of events")
     assert read_lag(None) == "Too few events to look for repetition."
 
 
