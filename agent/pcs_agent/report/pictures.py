@@ -143,7 +143,7 @@ def draw_r(views: Sequence[WindowView], name: str, about: str) -> str:
         epochs, values = [view.epoch for view in views], [view.r for view in views]
         axes.plot(epochs, values, marker=marker, color=_ACCENT, linewidth=1.5, markersize=4)
         axes.set_xlabel("epoch")
-        axes.set_ylabel("r", rotation=0)
+        axes.set_ylabel("r", rotation=0, horizontalalignment="right")
         axes.set_ylim(0, 1.05)
         axes.xaxis.set_major_locator(MaxNLocator(6, integer=True))
         _fit_epochs(axes, epochs)
