@@ -103,14 +103,17 @@ def gather(
             if len(requests) == 1:
                 raise
             streams.note_problem(key, name, str(error))
-            warn(str(error))
     for each in known.values():
         _add_record(streams, each.record, each.judgement)
     for path in request.record_files:
         for record, judgement in _read_records(config, path, stdin):
             _add_record(streams, record, judgement)
-    if not len(streams):
-        raise InputError("found no event and no record; allowed: one or more to show")
+    if not any(stream.windows_seen for stream in streams):
+        problems = [stream.problem for stream in streams if stream.problem]
+        raise InputError((problems or ["found no event and no record; allowed: one or more to show"])[0])
+    for stream in streams:
+        if stream.problem:
+            warn(stream.problem)
     return streams
 
 

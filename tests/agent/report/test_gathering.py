@@ -174,6 +174,8 @@ def test_one_of_several_inputs_that_cannot_be_read_is_noted_and_the_others_are_s
     assert warnings == [problems[str(broken)][0], problems[str(tmp_path / "gone.csv")][0]]
     with pytest.raises(InputError, match="row 702"):
         gather_files(str(broken))
+    with pytest.raises(InputError, match=r"gone\.csv: cannot be read"):
+        gather_files(str(tmp_path / "gone.csv"), str(tmp_path / "gone too.csv"))
 
 
 @pytest.mark.parametrize("name", ["gone", "file", "no\0name"])
