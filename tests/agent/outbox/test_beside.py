@@ -98,3 +98,20 @@ def test_of_more_than_can_be_shown_the_newest_are_read(
     assert more
     assert found == list(range(found[0], 12))
     assert 4 <= len(found) < 8
+
+
+def test_what_became_of_a_record_may_stand_in_a_later_segment(
+    open_outbox: OpenOutbox, make_record: MakeRecord, tmp_path: Path
+) -> None:
+    outbox = open_outbox(segment_bytes=2_000)
+    entries = outbox.append([make_record(0), make_record(1)])
+    for epoch in range(2, 10):
+        outbox.append([make_record(epoch)])
+    outbox.ack([(entries[0].seq, Verdict.ESCALATED)])
+    outbox.bury([(entries[1].seq, "deadline")])
+    assert len(list((tmp_path / "outbox").glob("*.wal"))) > 2
+    assert shown(tmp_path / "outbox")[:3] == [
+        (0, "escalated", ""),
+        (1, "dead", "deadline"),
+        (2, "pending", ""),
+    ]
