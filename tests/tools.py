@@ -1,4 +1,4 @@
-"""Operators' tools for the tests: the real Prometheus, promtool, Caddy, Helm, kubectl and k6, fetched when first asked for.
+"""Tools for the tests: the real Prometheus, promtool, Caddy, Helm, kubectl, k6 and Chromium, fetched when first asked for.
 
     subprocess.run([tool("promtool"), "check", "rules", path], check=True)
 
@@ -42,7 +42,8 @@ def tool(name: str) -> str:
     """The path of a tool, fetched if it is not there yet.
 
     Args:
-        name: `prometheus`, `promtool`, `caddy`, `helm`, `kubectl` or `k6`.
+        name: `prometheus`, `promtool`, `caddy`, `helm`, `kubectl`, `k6` or `chromium`; that one's libraries and fonts lie
+            beside it, and tests/browser.py knows how to start it.
 
     Raises:
         ToolError: it cannot be had; the message holds the client's own words.
@@ -93,6 +94,36 @@ def _debian(name: str) -> Callable[[Path], None]:
             _run([*download[:-1], *own, name], work)
         (archive,) = work.glob(f"{name}_*.deb")
         _run(["dpkg", "-x", str(archive), str(folder)], work)
+
+    return unpack
+
+
+def _debian_with_needs(*names: str) -> Callable[[Path], None]:
+    """Packages with all that they need and this machine has not; nothing is installed."""
+
+    def unpack(folder: Path) -> None:
+        work = folder.parent
+        (work / "cache" / "archives" / "partial").mkdir(parents=True)
+        (work / "state" / "lists" / "partial").mkdir(parents=True)
+        system = [f"-oDir::Cache={work}/cache", "-oDebug::NoLocking=1", "-oAPT::Sandbox::User=root"]
+        own = [f"-oDir::State={work}/state", "-oDir::State::status=/var/lib/dpkg/status"]
+        command = [
+            "apt-get",
+            "-qq",
+            *system,
+            "install",
+            "--download-only",
+            "--no-install-recommends",
+            "--reinstall",
+            "--yes",
+        ]
+        try:
+            _run([*command, *names], work)
+        except ToolError:
+            _run(["apt-get", "-qq", *system, *own, "update"], work)
+            _run([*command, *own, *names], work)
+        for archive in sorted(work.glob("cache/archives/*.deb")):
+            _run(["dpkg", "-x", str(archive), str(folder)], work)
 
     return unpack
 
@@ -151,6 +182,11 @@ _PACKAGES = (
         "prometheus",
         _debian("prometheus"),
         {"prometheus": "usr/bin/prometheus", "promtool": "usr/bin/promtool"},
+    ),
+    _Package(
+        "chromium",
+        _debian_with_needs("chromium-headless-shell", "fonts-dejavu-core"),
+        {"chromium": "usr/lib/chromium/chromium-headless-shell"},
     ),
     _Package(
         "caddy-2.11.7",

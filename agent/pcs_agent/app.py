@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import dataclasses
 import os
 import random
 import threading
@@ -42,7 +43,7 @@ from pcs_agent.signals.codebook_file import read_codebook
 from pcs_agent.signals.training import train_codebook
 from pcs_core.errors import WalLockedError
 from pcs_core.identity import ShardId
-from pcs_core.signing import Signer
+from pcs_core.signing import Signer, SigningAlgorithm
 from pcs_core.wal import PosixFiles
 
 T = TypeVar("T")
@@ -260,6 +261,30 @@ async def unless_stopped(work: Coroutine[Any, Any, T], stop: asyncio.Event) -> T
         for task in (working, stopping):
             task.cancel()
         await asyncio.gather(working, stopping, return_exceptions=True)
+
+
+def open_unsigned(
+    config: Config,
+    request: StreamRequest,
+    stdin: Callable[[], BinaryIO],
+    files: contextlib.ExitStack,
+    warn: Callable[[str], None],
+) -> tuple[Iterator[Window], Job]:
+    """Open a stream that is only looked at: its records get no signature, so no key is needed.
+
+    Args:
+        config: Checked settings.
+        request: What to summarise.
+        stdin: Gives standard input.
+        files: Closes what is opened here.
+        warn: Told what the user should know.
+
+    Raises:
+        InputError: The input cannot be opened.
+    """
+    keyless = dataclasses.replace(config, algorithm=SigningAlgorithm.NONE, signer=None)
+    windows, job, _ = open_stream(keyless, request, stdin, files, warn)
+    return windows, job
 
 
 def open_stream(

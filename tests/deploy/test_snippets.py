@@ -99,7 +99,7 @@ def test_readme_runs_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name in ("pcs-agent", "pcs-backend"):
         (tmp_path / ".venv" / "bin" / name).symlink_to(command(name))
     (tmp_path / "events.csv").write_text(ROWS)
-    serve, deliver, look, queue, watch = readme_blocks()
+    serve, deliver, look, show, queue, watch = readme_blocks()
     export, served = serve.strip().splitlines()
     assert served.startswith(".venv/bin/pcs-backend serve ")
     signing = shell(f"{export}\nprintf '%s %s' $PCS_SIGN_ALG $PCS_HMAC_KEY", tmp_path).stdout.split()
@@ -115,6 +115,8 @@ def test_readme_runs_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         deliver = deliver.replace("http://127.0.0.1:8080", backend.url)
         assert shell(deliver, tmp_path, **variables).stdout.count("accepted") == 2
         assert "ok" in shell(look, tmp_path, **variables).stdout
+        shell(show, tmp_path, **variables)
+        assert "2 streams, 2 windows" in (tmp_path / "report.html").read_text(encoding="utf-8")
         shell(queue.splitlines()[0], tmp_path, **variables)
         top, tap, records = watch.splitlines()
         # The two that show what goes on until they are told to end, are.

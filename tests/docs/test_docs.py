@@ -219,10 +219,17 @@ def test_pictures_are_of_panels_and_all_are_shown() -> None:
         for panel in json.loads(path.read_text(encoding="utf-8"))["panels"]
     }
     shown = re.findall(r"!\[([^\]]+)\]\(pictures/([a-z0-9-]+\.svg)\)", read("docs/observability.md"))
-    assert {name for _, name in shown} == {path.name for path in ROOT.glob("docs/pictures/*")}
+    assert {name for _, name in shown} == {path.name for path in ROOT.glob("docs/pictures/*.svg")}
     for title, name in shown:
         assert title in panels
         assert f"<title>{title}</title>" in read(f"docs/pictures/{name}")
+
+
+def test_pictures_of_pages_are_shown_and_small() -> None:
+    shown = re.findall(r"!\[[^\]]+\]\(pictures/([a-z0-9-]+\.png)\)", read("docs/report.md"))
+    found = {path.name: path.stat().st_size for path in ROOT.glob("docs/pictures/*.png")}
+    assert set(shown) == found.keys()
+    assert max(found.values()) < 200_000
 
 
 def test_messages_in_operations_are_messages_of_the_code() -> None:

@@ -11,6 +11,7 @@ from pcs_agent.cli.build import build
 from pcs_agent.cli.codebook import codebook
 from pcs_agent.cli.keygen import keygen
 from pcs_agent.cli.outbox import dlq, outbox
+from pcs_agent.cli.report import report
 from pcs_agent.cli.run import run
 from pcs_agent.cli.verify import verify
 from pcs_agent.errors import AgentError, OutputError
@@ -83,5 +84,5 @@ def main() -> None:
     """  # noqa: D301  # \b is click's mark for text that is not to be wrapped
 
 
-for _command in (run, build, verify, outbox, dlq, keygen, codebook):
+for _command in (run, build, verify, report, outbox, dlq, keygen, codebook):
     main.add_command(_command)
