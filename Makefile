@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test crash simulate bench bench-million bench-rows bench-stores damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
+.PHONY: help install demo test crash simulate bench bench-million bench-rows bench-stores evaluate damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,10 @@ bench-rows: install  ## Measure retention in a PostgreSQL with 10,000,000 outcom
 
 bench-stores: install  ## Measure what a record costs in Redis and PostgreSQL, and the driver alone
 	@PYTHONPATH=tests $(BIN)/python load/store_costs.py
+
+# ARGUMENTS: `tune` decides on the tuning texts; `--few` for a third of the streams; `--lengths 20 200`.
+evaluate: install  ## Measure how well the signals tell broken streams of real text from healthy ones (ARGUMENTS)
+	@PYTHONPATH=load:tests $(BIN)/python -m evaluate --command "make evaluate" $(ARGUMENTS)
 
 certs: install  ## Make a certificate authority and certificates for development, in build/certs (CERTS)
 	@$(BIN)/python compose/certificates.py $(CERTS)

@@ -55,12 +55,14 @@ def main() -> None:
         arguments.command, streams, time.monotonic() - begun, decided.texts, tuning.pin(TEST)
     )
     folder = arguments.out
+    if arguments.keep:
+        rows, run = results.join(results.read(folder / "evaluation"), rows, run)
     results.write(folder / "evaluation", rows, run)
     page.write_tables(folder / "evaluation.md", rows, run, decided)
     picture.draw(folder / "pictures" / "evaluation.svg", rows)
     for row, goal, met in page.goals_met(rows, decided):
         print(f"{row.kind:8} {row.signal:8} {row.auroc:.3f}, goal {goal}: {'met' if met else 'NOT MET'}")
-    _say(f"{streams} streams, {run.seconds} s; wrote {folder / 'evaluation.md'}")
+    _say(f"{run.streams} streams, {run.seconds} s; wrote {folder / 'evaluation.md'}")
 
 
 def _sources(texts: Sequence[Text]) -> list[Source]:
@@ -90,6 +92,11 @@ def _parse() -> argparse.Namespace:
     add("step", nargs="?", choices=("run", "tune"), default="run", help="default: run")
     add("--few", action="store_true", help="a third of the streams")
     add("--lengths", type=int, nargs="+", default=list(LENGTHS), metavar="TOKENS", help="default: all")
+    add(
+        "--keep",
+        action="store_true",
+        help="keep the results of other lengths, of the same commit, that are there",
+    )
     add("--jobs", type=int, default=os.cpu_count() or 1, help="processes (default: as many as cores)")
     add("--out", type=Path, default=DOCS, help="folder with evaluation.md (default: docs)")
     add("--command", default="python -m evaluate", help="what the page says was run")

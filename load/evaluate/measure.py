@@ -1,20 +1,11 @@
 """What the product says of a stream: text in, numbers out, by the functions that `pcs-agent run --text` calls.
 
 Beside the record's three signals stand the combined score, r by product quantisation with codebooks trained on the
-tuning texts, `shift` (below), and two baselines that know nothing of the content.
-
-The record's signals describe one window as a whole, and the order of its halves changes none of them by much: a drift
-needs a look at one part beside another. `shift` is that look, by the compressor that r uses:
-
-    shift = max over cuts of (C(b | a) + C(a | b)) / (C(a) + C(b))
-
-where a and b are the bytes before and after a cut, C is the size after raw deflate, and C(b | a) the same with a as the
-preset dictionary. It is 1 where neither part helps to code the other.
+tuning texts, `shift` (`pcs_agent.signals.shift`), and two baselines that know nothing of the content.
 """
 
 from __future__ import annotations
 
-import zlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import cache
@@ -26,7 +17,14 @@ import numpy.typing as npt
 from evaluate.streams import Stream
 from pcs_agent.embed.hashing import TextHashing
 from pcs_agent.events.units import split_tokens
-from pcs_agent.signals import ArrayBlocks, Codebook, SignalSettings, compute_compressibility_pq, compute_signals
+from pcs_agent.signals import (
+    ArrayBlocks,
+    Codebook,
+    SignalSettings,
+    compute_compressibility_pq,
+    compute_signals,
+)
+from pcs_agent.signals.shift import shift_ratio
 from pcs_agent.signals.training import train_codebook
 from pcs_core.params import Params
 from pcs_core.slope import theil_sen_slope
@@ -39,12 +37,8 @@ SIGNALS = ("d_hat", "coh_star", "r", "combined", "shift")
 PQ_SIGNALS = tuple(f"r_pq seed {seed}" for seed in CODEBOOK_SEEDS)
 BASELINES = ("length", "sentences")
 
-SHIFT_CUTS = (0.35, 0.4, 0.45, 0.5, 0.55, 0.6, 0.65)
-"""Shares of the bytes before a cut."""
-
 _D_HAT_SPAN, _R_MIDDLE = 3.5, 0.65
 _D_HAT_WEIGHT, _COHERENCE_WEIGHT, _R_WEIGHT = 0.35, 0.40, 0.25
-_LEVEL, _RAW_DEFLATE, _MEMORY = 9, -15, 9
 _CHUNK_STREAMS = 8
 
 Values = Mapping[str, npt.NDArray[np.float64]]
@@ -61,28 +55,6 @@ def combine(d_hat: float, coh_star: float, r: float) -> float:
         + _COHERENCE_WEIGHT * (1 - coh_star / (1 + Params().tol_coh))
         + _R_WEIGHT * min(1.0, abs(r - _R_MIDDLE) / _R_MIDDLE)
     )
-
-
-def shift_ratio(text: bytes) -> float:
-    """Return `shift` of a text, about 0.3 … 1.
-
-    Args:
-        text: Three bytes or more.
-    """
-    return max(_cut_ratio(text, round(len(text) * share)) for share in SHIFT_CUTS)
-
-
-def _cut_ratio(text: bytes, cut: int) -> float:
-    before, after = text[:cut], text[cut:]
-    given = _deflated(after, before) + _deflated(before, after)
-    return given / (_deflated(before) + _deflated(after))
-
-
-def _deflated(text: bytes, dictionary: bytes = b"") -> int:
-    compressor = zlib.compressobj(
-        _LEVEL, zlib.DEFLATED, _RAW_DEFLATE, _MEMORY, zlib.Z_DEFAULT_STRATEGY, dictionary
-    )
-    return len(compressor.compress(text)) + len(compressor.flush())
 
 
 def rows_of(stream: Stream) -> tuple[list[bytes], npt.NDArray[np.float64]]:

@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from bench.table import show_table
-
 from evaluate.measure import BASELINES, PQ_SIGNALS, SIGNALS
 from evaluate.results import Row, Run
 from evaluate.tuning import FIRST_LOOK_LENGTH, Pinned, Tuning

@@ -77,5 +77,7 @@ def _panel(kind: str, rows: Sequence[Row], lengths: Sequence[int], x: float, y: 
         for row in mine:
             right, low = place(row.length, row.low)
             _, high = place(row.length, row.high)
-            parts.append(f'<path d="M{right:.1f} {low:.1f}V{high:.1f}" stroke="{colour}" stroke-opacity=".45"/>')
+            parts.append(
+                f'<path d="M{right:.1f} {low:.1f}V{high:.1f}" stroke="{colour}" stroke-opacity=".45"/>'
+            )
     return parts

@@ -119,6 +119,27 @@ def read(folder: Path) -> tuple[list[Row], Run]:
     return rows, msgspec.json.decode((folder / "run.json").read_bytes(), type=Run)
 
 
+def join(earlier: tuple[list[Row], Run], rows: Sequence[Row], run: Run) -> tuple[list[Row], Run]:
+    """Return results of other lengths put before or behind these, by length.
+
+    Raises:
+        ValueError: The earlier results are of another commit, code or tuning.
+    """
+    earlier_rows, earlier_run = earlier
+    if (earlier_run.commit, earlier_run.digest) != (run.commit, run.digest):
+        raise ValueError("the results that are there are of another commit; allowed: those of the same")
+    lengths = {row.length for row in rows}
+    kept = [row for row in earlier_rows if row.length not in lengths]
+    counts = {(row.length, row.kind): row.bad_streams for row in kept}
+    healthy = {row.length: row.healthy_streams for row in kept}
+    joined = msgspec.structs.replace(
+        run,
+        streams=run.streams + sum(counts.values()) + sum(healthy.values()),
+        seconds=run.seconds + earlier_run.seconds,
+    )
+    return sorted([*kept, *rows], key=lambda row: row.length), joined
+
+
 def _git(*arguments: str) -> str:
     done = subprocess.run(
         ["git", *arguments],  # noqa: S607 - the one on PATH

@@ -13,6 +13,7 @@ import struct
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from tools import debian_folder
@@ -60,7 +61,8 @@ def load(texts: Sequence[Text]) -> dict[str, list[str]]:
         tools.ToolError: A package cannot be had, or is not the pinned one.
     """
     return {
-        text.name: words_of(text.read(debian_folder(text.package, text.version, text.sha256))) for text in texts
+        text.name: words_of(text.read(debian_folder(text.package, text.version, text.sha256)))
+        for text in texts
     }
 
 
@@ -97,7 +99,7 @@ def _read_bible(folder: Path) -> str:
     (blocks,) = struct.unpack_from(">I", data, _BLOCKS_AT)
     starts = [*struct.unpack_from(f">{blocks}I", data, _BLOCKS_AT + 4), len(data)]
     parts = []
-    for first, last in zip(starts, starts[1:], strict=False):
+    for first, last in pairwise(starts):
         done = subprocess.run(
             ["gzip", "-dc"],  # noqa: S607 - the one on PATH
             input=_LZW_MAGIC + data[first:last],

@@ -88,7 +88,8 @@ def decide(measured: Measured) -> Tuning:
             aurocs[name][kind] = round(here if is_high else 1 - here, 3)
             means[name][kind] = mean if is_high else 1 - mean
     first_look = {
-        kind: max(SIGNALS, key=lambda name, kind=kind: (aurocs[name][kind], means[name][kind])) for kind in kinds
+        kind: max(SIGNALS, key=lambda name, kind=kind: (aurocs[name][kind], means[name][kind]))
+        for kind in kinds
     }
     return Tuning(pin(TUNING), directions, first_look, aurocs)
 
