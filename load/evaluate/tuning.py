@@ -86,7 +86,7 @@ def decide(measured: Measured) -> Tuning:
             directions[name][kind] = HIGH if is_high else LOW
             here = found[FIRST_LOOK_LENGTH]
             aurocs[name][kind] = round(here if is_high else 1 - here, 3)
-            means[name][kind] = mean if is_high else 1 - mean
+            means[name][kind] = round(mean if is_high else 1 - mean, 3)
     first_look = {
         kind: max(SIGNALS, key=lambda name, kind=kind: (aurocs[name][kind], means[name][kind]))
         for kind in kinds
