@@ -57,4 +57,4 @@ def interval(bad: Values, good: Values, seed: int, resamples: int = RESAMPLES) -
 
 def _wins(bad: Values, good: Values) -> Values:
     difference = bad[:, np.newaxis] - good
-    return (difference > 0) + 0.5 * (difference == 0)
+    return np.heaviside(difference, 0.5)
