@@ -75,7 +75,7 @@ lint: install  ## Lint, format check, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@MYPYPATH=load:tests $(BIN)/mypy --follow-imports=silent load/bench load/*.py
+	@MYPYPATH=load:tests $(BIN)/mypy --follow-imports=silent load/bench load/evaluate load/*.py
 	@$(BIN)/lint-imports
 
 # How many; a smaller run is part of `test`.

@@ -81,7 +81,7 @@ def _goals(rows: Sequence[Row], tuning: Tuning) -> str:
 
 
 def _by_kind(rows: Sequence[Row], tuning: Tuning) -> str:
-    lines = [_HEADINGS]
+    lines: list[tuple[str, ...]] = [_HEADINGS]
     for kind in dict.fromkeys(row.kind for row in rows):
         by_signal = {row.signal: row for row in rows if row.kind == kind}
         chosen = tuning.first_look[kind]

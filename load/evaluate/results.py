@@ -73,8 +73,8 @@ def judge(measured: Measured, tuning: Tuning) -> list[Row]:
                 sign = 1.0 if bad_when == HIGH else -1.0
                 bad, good = sign * values[kind][name], sign * values[HEALTHY][name]
                 seed = zlib.crc32(f"{length} {kind} {name}".encode())
-                figures = (round(each, 4) for each in interval(bad, good, seed))
-                rows.append(Row(length, kind, name, bad_when, *figures, len(bad), len(good)))
+                middle, low, high = (round(each, 4) for each in interval(bad, good, seed))
+                rows.append(Row(length, kind, name, bad_when, middle, low, high, len(bad), len(good)))
     return rows
 
 

@@ -87,11 +87,14 @@ def decide(measured: Measured) -> Tuning:
             here = found[FIRST_LOOK_LENGTH]
             aurocs[name][kind] = round(here if is_high else 1 - here, 3)
             means[name][kind] = round(mean if is_high else 1 - mean, 3)
-    first_look = {
-        kind: max(SIGNALS, key=lambda name, kind=kind: (aurocs[name][kind], means[name][kind]))
-        for kind in kinds
-    }
+    first_look = {kind: _best(kind, aurocs, means) for kind in kinds}
     return Tuning(pin(TUNING), directions, first_look, aurocs)
+
+
+def _best(
+    kind: str, aurocs: Mapping[str, Mapping[str, float]], means: Mapping[str, Mapping[str, float]]
+) -> str:
+    return max(SIGNALS, key=lambda name: (aurocs[name][kind], means[name][kind]))
 
 
 def write(tuning: Tuning, path: Path = TUNING_FILE) -> None:
