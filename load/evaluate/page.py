@@ -99,7 +99,7 @@ def _cell(row: Row, chosen: str) -> str:
 
 
 def _with_interval(row: Row) -> str:
-    return f"{row.auroc:.3f} ({row.low:.2f}–{row.high:.2f})"
+    return f"{row.auroc:.3f} ({row.low:.3f}–{row.high:.3f})"
 
 
 def _counts(rows: Sequence[Row]) -> str:
