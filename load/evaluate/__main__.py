@@ -33,7 +33,7 @@ class Counts(NamedTuple):
 
 
 FULL, LONG, FEW = Counts(150, 90), Counts(90, 45), Counts(60, 30)
-LONG_FROM = 1000
+LONG_FROM = 500
 """From so many tokens on there are fewer streams, as each takes longer."""
 
 
