@@ -141,16 +141,16 @@ def test_combined_score_is_the_designs() -> None:
 
 
 def test_a_small_run_from_streams_to_page_and_picture(sources: list[Source], tmp_path: Path) -> None:
-    codebooks = train_codebooks(build(sources, HEALTHY, 200, 4, 10))
+    codebooks = train_codebooks(build(sources, HEALTHY, 200, 2, 10))
     kinds = (HEALTHY, "loop 10", "drift", "random")
-    built = [stream for kind in kinds for stream in build(sources, kind, 200, 20, 11)]
+    built = [stream for kind in kinds for stream in build(sources, kind, 100, 12, 11)]
     values = by_kind(built, measure_all(built, codebooks, jobs=1))
-    decided = tuning.decide({200: values})
-    rows = results.judge({200: values}, decided)
+    decided = tuning.decide({tuning.FIRST_LOOK_LENGTH: values})
+    rows = results.judge({tuning.FIRST_LOOK_LENGTH: values}, decided)
     found = {(row.kind, row.signal): row for row in rows}
 
     loop = found["loop 10", "r"]
-    assert (loop.bad_when, loop.bad_streams, loop.healthy_streams) == ("low", 20, 20)
+    assert (loop.bad_when, loop.bad_streams, loop.healthy_streams) == ("low", 12, 12)
     assert loop.auroc > 0.99
     assert all(found["loop 10", name].auroc > 0.95 for name in PQ_SIGNALS)
     assert {found[kind, "length"].auroc for kind in kinds[1:]} == {0.5}
