@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.table import show_table
 from evaluate.measure import BASELINES, PQ_SIGNALS, SIGNALS
 from evaluate.results import Row, Run
 from evaluate.tuning import FIRST_LOOK_LENGTH, Pinned, Tuning
@@ -57,27 +56,26 @@ def _where(run: Run) -> str:
             f"`{run.command}` on commit {run.commit}: {run.streams:,} streams in {run.seconds} s ({run.machine}).",
             f"Tuning: commit {run.tuning_commit}; SHA-256 over decisions and code `{run.digest}`.",
             "",
-            show_table(
+            _table(
                 [
-                    ("text", "used for", "package", "version", "SHA-256 of the package"),
+                    ("text", "used for", "package", "SHA-256 of the package"),
                     *_texts(run.tuned_on, "tuning, codebooks"),
                     *_texts(run.tested_on, "test"),
                 ],
-                markdown=True,
             ),
         ]
     )
 
 
 def _texts(texts: Sequence[Pinned], used_for: str) -> list[tuple[str, ...]]:
-    return [(text.name, used_for, text.package, text.version, f"`{text.sha256}`") for text in texts]
+    return [(text.name, used_for, text.package, f"`{text.sha256}`") for text in texts]
 
 
 def _goals(rows: Sequence[Row], tuning: Tuning) -> str:
     lines = [("kind", "signal that tuning chose", "AUROC", "goal", "met")]
     for row, goal, met in goals_met(rows, tuning):
         lines.append((row.kind, row.signal, _with_interval(row), f"{goal:.2f}", "yes" if met else "**no**"))
-    return show_table(lines, markdown=True)
+    return _table(lines)
 
 
 def _by_kind(rows: Sequence[Row], tuning: Tuning) -> str:
@@ -90,7 +88,7 @@ def _by_kind(rows: Sequence[Row], tuning: Tuning) -> str:
         cells.append(" / ".join(f"{each:.3f}" for each in pq))
         cells += [_with_interval(by_signal[name]) for name in BASELINES]
         lines.append((kind, *cells))
-    return show_table(lines, markdown=True)
+    return _table(lines)
 
 
 def _cell(row: Row, chosen: str) -> str:
@@ -104,3 +102,8 @@ def _with_interval(row: Row) -> str:
 
 def _counts(rows: Sequence[Row]) -> str:
     return f"{rows[0].healthy_streams} healthy streams, {rows[0].bad_streams} of each other kind"
+
+
+def _table(lines: Sequence[Sequence[str]]) -> str:
+    rows = ["| " + " | ".join(line) + " |" for line in lines]
+    return "\n".join([rows[0], "|---" * len(lines[0]) + "|", *rows[1:]])
