@@ -305,7 +305,7 @@ def test_a_missing_input_marks_every_window() -> None:
 def test_how_events_became_rows_stands_beside_the_methods_of_the_signals() -> None:
     rows = np.random.default_rng(0).random((2, 3))
     window = Window(0, rows, [b"a", b"b"], b"ab", {"name": "text-hash-1", "dimension": 3})
-    found = pipeline._compute_signals(window, SignalSettings())
-    plain = pipeline._compute_signals(Window(0, rows), SignalSettings())
+    found = pipeline._compute_signals(window, SignalSettings(), None)
+    plain = pipeline._compute_signals(Window(0, rows), SignalSettings(), None)
     assert found.methods["events"] == {"name": "text-hash-1", "dimension": 3}
     assert "events" not in plain.methods

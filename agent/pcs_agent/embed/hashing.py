@@ -8,7 +8,7 @@ Keys are `kind·2^32 + CRC-32 of the feature's UTF-8`, and of a token `kind·2^3
 lowest first, of the outputs of SplitMix64 (Steele, Lea, Flood 2014) with the key as its state: 1 is +1, 0 is −1.
 CRC-32 and SplitMix64 are defined in integers; sums are of integers too, and what is left, one square root and one
 division a number, is rounded correctly by IEEE 754. So the vectors are the same to the bit on every machine, whatever
-Python's hash seed is, in whatever order things are added. Golden vectors pin them (tests/golden/embeddings.json); a
+Python's hash seed is, in whatever order things are added. Golden vectors pin them (tests/agent/embed/golden_embeddings.json); a
 change is a new name in `methods.events`.
 """
 

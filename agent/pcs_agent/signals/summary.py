@@ -24,6 +24,8 @@ from pcs_agent.signals.dimension import (
 from pcs_agent.signals.principal import RowSample
 from pcs_agent.signals.refine import refined_coherence
 from pcs_agent.signals.scaling import Extent, Points
+from pcs_agent.signals.shift import SHIFT_BYTES_MIN, SHIFT_NAME, shift_ratio
+from pcs_core.canonical import round9
 from pcs_core.merkle import TreeHasher, merkle_root
 
 SEED_DEFAULT = 42
@@ -128,6 +130,8 @@ def compute_signals(
     )
     fallbacks = (Fallback.R_CLAMPED,) if ratio.clamped else ()
     methods = {"r": ratio.method} if ratio.method else {}
+    if symbols is not None and ratio.method and len(symbols) >= SHIFT_BYTES_MIN:
+        methods["shift"] = {"name": SHIFT_NAME, "ratio": round9(shift_ratio(symbols))}
     if count == 1:
         return Signals(
             events=1,

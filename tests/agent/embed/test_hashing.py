@@ -16,7 +16,7 @@ from pcs_agent.embed import Embedder, TextHashing, TokenHashing, TokenLeaves
 from pcs_agent.embed.hashing import CONTEXT_MAX
 from pcs_agent.embed.words import WORD_CHARACTERS_MAX, find_words
 
-GOLDEN = json.loads((Path(__file__).parents[2] / "golden" / "embeddings.json").read_text(encoding="utf-8"))
+GOLDEN = json.loads(Path(__file__).with_name("golden_embeddings.json").read_text(encoding="utf-8"))
 TEXTS = [text.encode() for text in GOLDEN["texts"]]
 TOKENS = TokenLeaves(np.array(GOLDEN["tokens"]))
 

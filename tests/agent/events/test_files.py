@@ -14,7 +14,7 @@ from pcs_agent.events import find_files, has_known_ending, names_many
 @pytest.fixture
 def tree(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in (
-        "data/b.csv", "data/a.csv", "data/sub/c.npy", "data/sub/deep/d.jsonl", "data/notes.txt",
+        "data/b.csv", "data/a.csv", "data/sub/c.npy", "data/sub/deep/d.jsonl", "data/notes.dat",
         "data/.hidden.csv", "data/.cache/e.csv", "other/a.csv", "odd[1].csv",
     ):  # fmt: skip
         path = tmp_path / name

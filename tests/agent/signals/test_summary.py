@@ -11,6 +11,7 @@ import pytest
 
 from pcs_agent.fallbacks import Fallback, is_degraded
 from pcs_agent.signals import SignalSettings, compute_signals
+from pcs_agent.signals.shift import shift_ratio
 
 SETTINGS = SignalSettings()
 EMPTY_ROOT = hashlib.sha256().hexdigest()
@@ -78,6 +79,23 @@ def test_leaves_that_are_given_make_the_root_and_symbols_r() -> None:
     plain = compute_signals(rows, SETTINGS)
     assert (signals.merkle_root, signals.r) == (root, len(zlib.compress(text, 6)) / len(text))
     assert (signals.n_j, signals.coh_star, signals.v_star) == (plain.n_j, plain.coh_star, plain.v_star)
+
+
+def test_text_of_which_one_half_is_foreign_to_the_other_has_the_greater_shift() -> None:
+    """It is in the methods of text, of 64 bytes or more, and of nothing else."""
+    rows = np.random.default_rng(3).random((8, 2))
+    lines = [b"the quick brown fox jumps ", b"over the lazy dog and back ", b"to where it was before; "] * 4
+
+    def methods(text: bytes, settings: SignalSettings = SETTINGS) -> dict[str, object]:
+        return dict(compute_signals(rows, settings, leaves=[b"x"] * 8, symbols=text).methods)
+
+    alike, foreign = b"".join(lines), b"".join(lines[:6]) + bytes(range(128, 256))
+    assert methods(alike)["shift"] == {"name": "deflate-cuts-1", "ratio": round(shift_ratio(alike), 9)}
+    assert shift_ratio(alike) < 0.5 < 0.9 < shift_ratio(foreign)
+    assert "shift" in methods(alike[:64])
+    assert "shift" not in methods(alike[:63])
+    assert "shift" not in methods(alike, SignalSettings(r_method="zlib"))
+    assert "shift" not in compute_signals(np.tile(rows, (3, 1)), SETTINGS).methods
 
 
 def test_without_symbols_r_is_of_the_leaves() -> None:

@@ -1,6 +1,6 @@
-"""Writes embeddings.json: the hashing embedders again, in plain integers, without NumPy and without the packages.
+"""Writes golden_embeddings.json: the hashing embedders again, in plain integers, without NumPy and without the packages.
 
-python tests/golden/make_embeddings.py
+python tests/agent/embed/make_golden_embeddings.py
 """
 
 from __future__ import annotations
@@ -83,7 +83,7 @@ def main() -> None:
             }
         )
     document = {"texts": TEXTS, "tokens": TOKENS, "cases": cases}
-    path = Path(__file__).with_name("embeddings.json")
+    path = Path(__file__).with_name("golden_embeddings.json")
     path.write_text(json.dumps(document, indent=0, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
