@@ -1,4 +1,4 @@
-"""What the product says of a stream: text in, numbers out, by the functions that `pcs-agent run --text` calls.
+"""What the product says of a stream: text in, numbers out, by the functions that `pcs-agent run` calls for text.
 
 Beside the record's three signals stand the combined score, r by product quantisation with codebooks trained on the
 tuning texts, `shift` (`pcs_agent.signals.shift`), and two baselines that know nothing of the content.

@@ -99,6 +99,9 @@ def test_readme_runs_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     for name in ("pcs-agent", "pcs-backend"):
         (tmp_path / ".venv" / "bin" / name).symlink_to(command(name))
     (tmp_path / "events.csv").write_text(ROWS)
+    (tmp_path / "streams").mkdir()
+    for name in ("one.csv", "two.csv"):
+        (tmp_path / "streams" / name).write_text(ROWS)
     serve, deliver, look, show, queue, watch = readme_blocks()
     export, served = serve.strip().splitlines()
     assert served.startswith(".venv/bin/pcs-backend serve ")
@@ -113,7 +116,7 @@ def test_readme_runs_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     with backend:
         assert deliver.count("http://127.0.0.1:8080/") == 1
         deliver = deliver.replace("http://127.0.0.1:8080", backend.url)
-        assert shell(deliver, tmp_path, **variables).stdout.count("accepted") == 2
+        assert shell(deliver, tmp_path, **variables).stdout.count("accepted") == 4
         assert "ok" in shell(look, tmp_path, **variables).stdout
         shell(show, tmp_path, **variables)
         assert "2 streams, 2 windows" in (tmp_path / "report.html").read_text(encoding="utf-8")
@@ -122,7 +125,7 @@ def test_readme_runs_both_sides(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
         # The two that show what goes on until they are told to end, are.
         assert "store" in shell(f"{top} --once", tmp_path, **variables).stdout
         shell(f"{tap} --seconds 0.2", tmp_path, **variables)
-        assert shell(records, tmp_path, **variables).stdout.count("accepted") == 2
+        assert shell(records, tmp_path, **variables).stdout.count("accepted") == 4
         assert backend.stop() == 0
 
 
