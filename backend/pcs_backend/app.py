@@ -119,6 +119,7 @@ class Service:
         )
         self._stopping = False
         self._free_bytes: int | None = None
+        self._appended_bytes = 0  # by the inbox, when the free space was last looked at
         self._watch_gauges()
 
     def not_started(self) -> str | None:
@@ -133,7 +134,7 @@ class Service:
             return "the service is stopping"
         if (failure := self._engine.inbox.failure) is not None:
             return f"the log takes nothing: {failure}"
-        if self._free_bytes is not None and self._free_bytes < self._config.settings.disk_free_min_bytes:
+        if (free := self._free_now()) is not None and free < self._config.settings.disk_free_min_bytes:
             return "the disk is nearly full"
         return None
 
@@ -339,6 +340,13 @@ class Service:
 
     def _measure_disk(self) -> None:
         self._free_bytes = self._ports.free_bytes(self._config.settings.data_dir)
+        self._appended_bytes = self._engine.inbox.appended_bytes
+
+    def _free_now(self) -> int | None:
+        """The free space last seen less what was written since: a fast disk passes no watermark between two looks."""
+        if self._free_bytes is None:
+            return None
+        return self._free_bytes - (self._engine.inbox.appended_bytes - self._appended_bytes)
 
     async def _keep_house(self) -> None:
         while True:
@@ -405,7 +413,7 @@ class Service:
             "Bytes taken from BODIES_MAX_BYTES",
             lambda: float(self._intake.shared_bytes),
         )
-        watch("flk_disk_free_bytes", "Free space below DATA_DIR", lambda: float(self._free_bytes or 0), min)
+        watch("flk_disk_free_bytes", "Free space below DATA_DIR", lambda: float(self._free_now() or 0), min)
         watch(
             "flk_disk_free_min_bytes",
             "Free space below which intake stops",

@@ -120,6 +120,11 @@ class Inbox:
         return self._wal.size_bytes
 
     @property
+    def appended_bytes(self) -> int:
+        """Bytes written since the opening; it never shrinks."""
+        return self._wal.appended_bytes
+
+    @property
     def open_requests(self) -> int:
         """Requests without an outcome, those being judged included."""
         return len(self._ledger)

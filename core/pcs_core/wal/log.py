@@ -78,6 +78,7 @@ class Wal:
         self._segments: list[int] = []
         self._size_bytes = 0
         self._sealed_bytes: dict[int, int] = {}
+        self._appended_bytes = 0
         self._pinned: set[int] = set()
         self._count = 0
         self._chain = 0
@@ -131,6 +132,11 @@ class Wal:
     def size_bytes(self) -> int:
         """Bytes of all segments."""
         return sum(list(self._sealed_bytes.values())) + self._size_bytes  # a copy: another thread may rotate
+
+    @property
+    def appended_bytes(self) -> int:
+        """Bytes of all frames appended since the log was opened; unlike `size_bytes` it never shrinks."""
+        return self._appended_bytes
 
     @property
     def first_segment(self) -> int:
@@ -270,6 +276,7 @@ class Wal:
             offset += len(data)
             self._chain = chain_crc(self._chain, data)
         self._count += len(encoded)
+        self._appended_bytes += offset - self._size_bytes
         self._size_bytes = offset
         return positions
 
