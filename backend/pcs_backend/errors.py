@@ -67,6 +67,10 @@ class InboxUnavailableError(UnavailableError):
         self.may_be_written = may_be_written
 
 
+class ScoreError(BackendError):
+    """A score that cannot be made: its name, its parameters, or too few signals to fit it to."""
+
+
 class TooLargeError(BackendError):
     """A body that would be larger than is allowed once it is inflated (413)."""
 

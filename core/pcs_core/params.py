@@ -19,6 +19,7 @@ from pcs_core.typed import convert
 _Weight = Annotated[float, Meta(ge=0, le=1)]
 _Tolerance = Annotated[float, Meta(ge=0, le=1_000)]
 _Threshold = Annotated[float, Meta(ge=0, le=1_000)]
+_Divisor = Annotated[float, Meta(gt=0, le=1_000)]
 _VERSION_PATTERN = r"\A[A-Za-z0-9._-]{1,64}\Z"
 
 
@@ -38,6 +39,11 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         sticky_coh_min: Least coh★ of a sticky stream.
         sticky_d_max: Greatest D̂ of a sticky stream.
         non_sticky_d_min: Least D̂ of a non-sticky stream.
+        score_d_hat: Weight of a low D̂ in the weighted score.
+        score_coh_star: Weight of a low coh★ in it.
+        score_r: Weight of an r far from `score_r_middle` in it.
+        score_d_hat_range: D̂ from which on it adds nothing to the score.
+        score_r_middle: r that adds nothing to the score.
     """
 
     version: Annotated[str, Meta(pattern=_VERSION_PATTERN)] = "0.1"
@@ -52,13 +58,20 @@ class Params(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     sticky_coh_min: _Threshold = 0.70
     sticky_d_max: _Threshold = 1.5
     non_sticky_d_min: _Threshold = 2.6
+    score_d_hat: _Weight = 0.35
+    score_coh_star: _Weight = 0.40
+    score_r: _Weight = 0.25
+    score_d_hat_range: _Divisor = 3.5
+    score_r_middle: _Divisor = 0.65
 
 
 _NAME_CHARACTERS_MAX = 64
-_WEIGHTS = ("alpha", "beta", "gamma", "base")
+_WEIGHTS = ("alpha", "beta", "gamma", "base", "score_d_hat", "score_coh_star", "score_r")
+_DIVISORS = ("score_d_hat_range", "score_r_middle")
 _ALLOWED = dict.fromkeys(Params.__struct_fields__, "a finite number from 0 to 1000") | {
     "version": "1 to 64 characters of A-Z a-z 0-9 . _ -",
     **dict.fromkeys(_WEIGHTS, "a weight: a finite number from 0 to 1"),
+    **dict.fromkeys(_DIVISORS, "a finite number above 0 and up to 1000"),
     "": "a table with only these names: " + ", ".join(Params.__struct_fields__),
 }
 

@@ -8,7 +8,8 @@ import pytest
 from pcs_core.errors import ParamsError
 from pcs_core.params import Params, parse_params
 
-WEIGHTS = ["alpha", "beta", "gamma", "base"]
+WEIGHTS = ["alpha", "beta", "gamma", "base", "score_d_hat", "score_coh_star", "score_r"]
+DIVISORS = ["score_d_hat_range", "score_r_middle"]
 OTHERS = ["tol_d", "tol_coh", "tol_budget", "d0", "sticky_coh_min", "sticky_d_max", "non_sticky_d_min"]
 
 
@@ -26,6 +27,11 @@ def test_the_defaults_are_the_contracts() -> None:
         "sticky_coh_min": 0.70,
         "sticky_d_max": 1.5,
         "non_sticky_d_min": 2.6,
+        "score_d_hat": 0.35,
+        "score_coh_star": 0.40,
+        "score_r": 0.25,
+        "score_d_hat_range": 3.5,
+        "score_r_middle": 0.65,
     }
 
 
@@ -53,6 +59,23 @@ def test_a_tolerance_or_threshold_out_of_bounds_is_refused_and_named(name: str, 
         ParamsError, match=rf"^\$\.{name}: found .*; allowed: a finite number from 0 to 1000$"
     ):
         parse_params(f'version = "1"\n{name} = {text}\n')
+
+
+@pytest.mark.parametrize("name", DIVISORS)
+@pytest.mark.parametrize("text", ["0", "0.0", "-0.0", "-1", "1000.001", "nan", "inf", "true", "'0.5'"])
+def test_what_is_divided_by_is_above_0(name: str, text: str) -> None:
+    with pytest.raises(
+        ParamsError, match=rf"^\$\.{name}: found .*; allowed: a finite number above 0 and up to 1000$"
+    ):
+        parse_params(f'version = "1"\n{name} = {text}\n')
+    for end in (5e-324, 1000.0):
+        assert getattr(parse_params(f'version = "1"\n{name} = {end!r}\n'), name) == end
+
+
+def test_a_file_from_before_the_score_means_what_it_meant() -> None:
+    before = [*(name for name in WEIGHTS if not name.startswith("score_")), *OTHERS]
+    text = 'version = "2026-10"\n' + "".join(f"{name} = 0.5\n" for name in before)
+    assert parse_params(text) == Params(version="2026-10", **dict.fromkeys(before, 0.5))
 
 
 @pytest.mark.parametrize("name", WEIGHTS + OTHERS)

@@ -1,0 +1,62 @@
+"""What every score is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from pcs_backend.conformal.calibration import Signals
+
+Floats = NDArray[np.float64]
+
+
+class Score(Protocol):
+    """Maps signals to a number: higher is odder. It is finite, and rounded to nine decimals.
+
+    The number is the same to the bit on every machine: only additions, multiplications, divisions and square roots of
+    float64 in a fixed order make it, no BLAS and no function of the C library.
+    """
+
+    @property
+    def name(self) -> str:
+        """One of `scores.SCORES`."""
+
+    @property
+    def parameters(self) -> str:
+        """Canonical JSON of all that the number depends on, from which `scores.score_from` makes an equal score."""
+
+    def of(self, signals: Signals) -> float:
+        """Return the score of one record."""
+
+    def of_many(self, signals: Floats) -> Floats:
+        """Return the scores of many records, each the same to the bit as `of` gives it.
+
+        Args:
+            signals: Shape (n, 3): recomputed D̂, coh★, r.
+
+        Returns:
+            Shape (n,).
+        """
+
+
+class StoredScore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What scores have in common: their fields are their parameters."""
+
+    @property
+    def parameters(self) -> str:
+        """See `Score`."""
+        return _encoder.encode(self).decode()
+
+    def of(self, signals: Signals) -> float:
+        """See `Score`."""
+        raise NotImplementedError
+
+    def of_many(self, signals: Floats) -> Floats:
+        """See `Score`. One by one: whole columns at once would round otherwise than Python does."""
+        return np.array([self.of(Signals(*row)) for row in signals.tolist()], dtype=np.float64)
+
+
+_encoder = msgspec.json.Encoder(order="sorted")
