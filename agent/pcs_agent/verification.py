@@ -22,7 +22,7 @@ from pcs_core.params import Params
 from pcs_core.record import Record, check_identity, decode_record
 from pcs_core.regime import classify_regime
 from pcs_core.signing import VerificationKey
-from pcs_core.verify import NOT_ASKED, RecordReason, Recomputed, verify
+from pcs_core.verify import NOT_ASKED, Recomputed, RecordReason, verify
 
 RECORD_BYTES_MAX = 262_144
 """What a backend takes by default (contract §4 step 1)."""

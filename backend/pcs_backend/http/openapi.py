@@ -8,9 +8,9 @@ import orjson
 
 from pcs_backend import __version__
 from pcs_backend.batch import BATCH_RECORDS_MAX
-from pcs_backend.exchange import CONFLICT_HEADER, JSON_TYPE, NDJSON_TYPE, PROBLEM_TYPE, REPLAYED_HEADER
 from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, Label, ThresholdMethod
 from pcs_backend.conformal.scores import SCORES
+from pcs_backend.exchange import CONFLICT_HEADER, JSON_TYPE, NDJSON_TYPE, PROBLEM_TYPE, REPLAYED_HEADER
 from pcs_backend.problems import Problem
 from pcs_backend.trace_context import REQUEST_ID_HEADER
 from pcs_core import record as contract
