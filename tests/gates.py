@@ -1,13 +1,16 @@
-"""Gates for tests, over sets with given scores."""
+"""Gates for tests and benchmarks, over sets with given scores; and services that begin with such a set."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
-from pcs_backend.conformal.calibration import GLOBAL_SCOPE, CalibrationSet, Label
+from pcs_backend.app import real_ports
+from pcs_backend.config import load_config
+from pcs_backend.conformal.calibration import GLOBAL_SCOPE, CalibrationSet, Label, Promotion
 from pcs_backend.conformal.gate import Gate, Side, side_of
 from pcs_backend.conformal.provenance import digest_of, encode_params
 from pcs_backend.conformal.scores import score_from
+from pcs_backend.engine import Engine, offline
 from pcs_core.params import Params
 
 
@@ -44,3 +47,28 @@ def gate_of(own: CalibrationSet | None, *, fallback: CalibrationSet | None = Non
         return None
 
     return Gate(side("benign"), side("bad"), digest_of(encode_params(Params())))
+
+
+async def promote(environ: Mapping[str, str], *found: CalibrationSet) -> None:
+    """Bring sets into force in the store of a service that does not run.
+
+    Args:
+        environ: The service's.
+        found: The sets, each the next of its scope.
+    """
+    engine = Engine(load_config(environ), real_ports())
+    async with offline(engine, must_exist=False):
+        await engine.store.open()
+        await engine.calibrations.keep([each.encoded for each in found])
+        newest = {each.scope: each.version for each in await engine.calibrations.list_promotions(None, 1_000)}
+        for each in found:
+            newest[each.scope] = newest.get(each.scope, 0) + 1
+            promotion = Promotion(
+                scope=each.scope,
+                version=newest[each.scope],
+                digest=each.digest,
+                by="a test",
+                note="",
+                promoted_at_ms=each.made_at_ms,
+            )
+            assert await engine.calibrations.promote(promotion) is True
