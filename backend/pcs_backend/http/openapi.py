@@ -8,8 +8,7 @@ import orjson
 
 from pcs_backend import __version__
 from pcs_backend.batch import BATCH_RECORDS_MAX
-from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, Label, ThresholdMethod
-from pcs_backend.conformal.scores import SCORES
+from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, Label
 from pcs_backend.exchange import CONFLICT_HEADER, JSON_TYPE, NDJSON_TYPE, PROBLEM_TYPE, REPLAYED_HEADER
 from pcs_backend.problems import Problem
 from pcs_backend.trace_context import REQUEST_ID_HEADER
@@ -206,8 +205,6 @@ def _calibration() -> _Json:
         "scope": {"enum": ["tenant", "global"]},
         "version": {"type": "integer", "minimum": 1},
         "n": {"type": "integer", "minimum": CLASS_SCORES_MIN},
-        "name": {"enum": list(SCORES)},
-        "method": {"enum": list(get_args(ThresholdMethod))},
         "score": _NUMBER,
         "threshold": {"type": ["number", "null"], "description": "null: so few scores support none"},
     }
