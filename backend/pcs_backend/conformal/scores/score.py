@@ -54,11 +54,7 @@ class StoredScore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """See `Score`."""
         return _encoder.encode(self).decode()
 
-    def of(self, signals: Signals) -> float:
-        """See `Score`."""
-        raise NotImplementedError
-
-    def of_many(self, signals: Floats) -> Floats:
+    def of_many(self: Score, signals: Floats) -> Floats:
         """See `Score`. One by one: whole columns at once would round otherwise than Python does."""
         return np.array([self.of(Signals(*row)) for row in signals.tolist()], dtype=np.float64)
 
