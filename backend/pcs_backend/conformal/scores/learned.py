@@ -10,6 +10,7 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 from msgspec import Meta
 
+from pcs_backend.bulk import round9_all
 from pcs_backend.conformal.calibration import Signals
 from pcs_backend.conformal.scores.score import FARTHEST, Floats, StoredScore, clip
 from pcs_backend.errors import ScoreError
@@ -95,3 +96,15 @@ class LearnedScore(StoredScore, frozen=True):
         for weight, feature in zip(self.weights, features, strict=True):
             total += weight * feature
         return round9(total)
+
+    def of_many(self, signals: Floats) -> Floats:
+        """See `Score`: the same operations in the same order, on columns."""
+        ranges = zip(signals.T, self.low, self.high, self.center, self.spread, strict=True)
+        x, y, z = [
+            (np.clip(value, low, high) - center) / spread for value, low, high, center, spread in ranges
+        ]
+        features = (x, y, z, x * x, y * y, z * z, x * y, x * z, y * z)
+        total = np.full(len(signals), self.intercept)
+        for weight, feature in zip(self.weights, features, strict=True):
+            total += weight * feature
+        return round9_all(total)

@@ -8,6 +8,7 @@ from typing import Annotated, ClassVar, Self
 import numpy as np
 from msgspec import Meta
 
+from pcs_backend.bulk import round9_all
 from pcs_backend.conformal.calibration import Signals
 from pcs_backend.conformal.scores.robust import find_bulk
 from pcs_backend.conformal.scores.score import FARTHEST, Floats, StoredScore, clip
@@ -60,3 +61,12 @@ class MahalanobisScore(StoredScore, frozen=True):
         xx, yx, yy, zx, zy, zz = self.whitening
         first, second, third = xx * x, yx * x + yy * y, zx * x + zy * y + zz * z
         return round9(math.sqrt(first * first + second * second + third * third))
+
+    def of_many(self, signals: Floats) -> Floats:
+        """See `Score`: the same operations in the same order, on columns."""
+        a, b, c = self.center
+        d_hat, coh_star, r = np.clip(signals.T, -FARTHEST, FARTHEST)
+        x, y, z = d_hat - a, coh_star - b, r - c
+        xx, yx, yy, zx, zy, zz = self.whitening
+        first, second, third = xx * x, yx * x + yy * y, zx * x + zy * y + zz * z
+        return round9_all(np.sqrt(first * first + second * second + third * third))

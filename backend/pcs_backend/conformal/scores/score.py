@@ -54,10 +54,6 @@ class StoredScore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """See `Score`."""
         return _encoder.encode(self).decode()
 
-    def of_many(self: Score, signals: Floats) -> Floats:
-        """See `Score`. One by one: whole columns at once would round otherwise than Python does."""
-        return np.array([self.of(Signals(*row)) for row in signals.tolist()], dtype=np.float64)
-
 
 def clip(value: float, low: float, high: float) -> float:
     """Return the value, or the end of the range that it is beyond."""
