@@ -55,8 +55,7 @@ def main() -> None:
     tested = _sources(TEST)
     measured, streams = _measure(tested, codebooks, TEST_SEED, arguments)
     rows = results.judge(_with_scores(measured, decided.fits), decided)
-    decisions, judged = _judge(learned, tested, decided, arguments)
-    streams += judged
+    decisions = _judge(learned, tested, decided, arguments)
     run = results.describe(
         arguments.command, streams, time.monotonic() - begun, decided.texts, tuning.pin(TEST)
     )
@@ -93,16 +92,15 @@ def _judge(
     tested: Sequence[Source],
     decided: tuning.Tuning,
     arguments: argparse.Namespace,
-) -> tuple[list[verdicts.Row], int]:
-    """Return what the gate decides on streams of the test texts, and how many streams it took."""
+) -> list[verdicts.Row]:
+    """Return what the gate decides on streams of the test texts."""
     chosen = copy(arguments)
     chosen.lengths = [length for length in verdicts.LENGTHS if length in arguments.lengths]
-    calibrating, streams = {}, 0
+    calibrating = {}
     for name, sources in ((verdicts.SAME, tested), (verdicts.OTHER, learned)):
-        measured, count = _measure(sources, None, CALIBRATION_SEED, chosen, JUDGED)
+        measured, _ = _measure(sources, None, CALIBRATION_SEED, chosen, JUDGED)
         calibrating[name] = _with_scores(measured, decided.fits)
-        streams += count
-    measured, count = _measure(tested, None, JUDGED_SEED, chosen, JUDGED)
+    measured, _ = _measure(tested, None, JUDGED_SEED, chosen, JUDGED)
     rows = []
     for length, judged in _with_scores(measured, decided.fits).items():
         every = [kind for kind in judged if kind != HEALTHY]
@@ -110,7 +108,7 @@ def _judge(
         for name, values in calibrating.items():
             for bad_kinds in ((verdicts.ALL, every), (verdicts.SEEN, seen)):
                 rows += verdicts.decide(values[length], judged, length, name, bad_kinds)
-    return rows, streams + count
+    return rows
 
 
 def _sources(texts: Sequence[Text]) -> list[Source]:

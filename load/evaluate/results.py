@@ -42,7 +42,7 @@ class Run(msgspec.Struct, frozen=True):
         commit: Short hash of the commit, with `+` where agent, core, conformal or evaluation had changes that were not committed.
         tuning_commit: The last commit that changed the decisions.
         digest: As `evaluate.tuning.digest` says.
-        streams: How many were measured.
+        streams: How many were measured for the rows; those that verdicts take come on top.
         seconds: How long it took.
         machine: Processor, cores and Python.
         tuned_on: Texts of tuning.
