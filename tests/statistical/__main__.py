@@ -53,10 +53,10 @@ def show_guarantees() -> Iterable[str]:
                     yield f"{side} {scores} {level}: another law than the Beta-binomial"
 
 
-def show_false_alarms(pool: ProcessPoolExecutor, streams: int) -> Iterable[str]:
+def show_false_alarms(pool: ProcessPoolExecutor, first: int, streams: int) -> Iterable[str]:
     """Print the share of null streams with an alarm; yield when it is above what is promised."""
-    starts = range(0, streams, CHUNK)
-    sizes = [min(CHUNK, streams - start) for start in starts]
+    starts = range(first, first + streams, CHUNK)
+    sizes = [min(CHUNK, first + streams - start) for start in starts]
     alarms = sum(pool.map(count_false_alarms, starts, sizes, repeat(STREAM_SCORES)))
     print(f"\nmartingale: {alarms} of {streams} null streams of {STREAM_SCORES} ({alarms / streams:.2%})")
     fixed = pool.submit(count_false_alarms_of_a_fixed_set, 500, STREAM_SCORES)
@@ -84,10 +84,17 @@ def main() -> int:
     """Run all, and say what did not hold."""
     parser = argparse.ArgumentParser(prog="python -m statistical", description=__doc__)
     parser.add_argument("--streams", type=int, default=10_000, help="null streams of the martingale")
+    parser.add_argument(
+        "--first", type=int, default=0, help="seed of the first of them, to run them in parts"
+    )
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     with ProcessPoolExecutor(arguments.processes) as pool:
-        broken = [*show_guarantees(), *show_delays(pool), *show_false_alarms(pool, arguments.streams)]
+        broken = [
+            *show_guarantees(),
+            *show_delays(pool),
+            *show_false_alarms(pool, arguments.first, arguments.streams),
+        ]
     for each in broken:
         print(f"BROKEN {each}", file=sys.stderr)
     return 1 if broken else 0
