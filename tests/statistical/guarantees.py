@@ -9,7 +9,7 @@ import scipy.stats
 from numpy.typing import NDArray
 
 from pcs_backend.conformal.calibration import ThresholdMethod
-from pcs_backend.conformal.thresholds import bad_threshold, benign_threshold, rank_at
+from pcs_backend.conformal.thresholds import bad_threshold, benign_threshold
 
 Side = Literal["benign", "bad"]
 Shape = Literal["normal", "uniform", "tied"]
@@ -35,8 +35,8 @@ class Case(NamedTuple):
 
     @property
     def rank(self) -> int:
-        """Scores that stand at the threshold or beyond."""
-        return rank_at(self.scores, self.level)
+        """Scores that stand at the threshold or beyond, in whole numbers."""
+        return (self.scores + 1) * round(self.level * 1000) // 1000
 
     @property
     def expected(self) -> float:
