@@ -3,7 +3,11 @@
     scores       how odd a record's signals are
     thresholds   from which score on records are refused, and below which they are accepted
     calibration  the scores that thresholds are taken from, in sets that never change
+    weighted     thresholds where the density ratio of records to come is known
     gate         the decision on a record, and what says how it came about
+    martingale   whether scores still come from one place, at any time
+    drift        whether recent scores come from where a set's came from, at one look
+    coverage     how often the gate was wrong, beside how often it may be
 
 Pure, but for the rooms that say otherwise.
 """

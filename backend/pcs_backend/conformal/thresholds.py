@@ -40,12 +40,12 @@ def benign_threshold(
     >>> benign_threshold([0.1, 0.2, 0.3], 0.05)
     inf
     """
-    _check(scores_ascending, alpha)
+    check_scores(scores_ascending, alpha)
     beyond = rank_at(len(scores_ascending), alpha)
     if beyond == 0:
         return math.inf
     if method == "interpolated":
-        return _quantile(scores_ascending, 1 - _exact(alpha))
+        return _quantile(scores_ascending, 1 - exact_level(alpha))
     return float(scores_ascending[-beyond])
 
 
@@ -73,12 +73,12 @@ def bad_threshold(
     >>> bad_threshold([0.1, 0.2, 0.3], 0.05)
     -inf
     """
-    _check(scores_ascending, delta)
+    check_scores(scores_ascending, delta)
     rank = rank_at(len(scores_ascending), delta)
     if rank == 0:
         return -math.inf
     if method == "interpolated":
-        return _quantile(scores_ascending, _exact(delta))
+        return _quantile(scores_ascending, exact_level(delta))
     return float(scores_ascending[rank - 1])
 
 
@@ -90,11 +90,27 @@ def rank_at(count: int, level: float) -> int:
     >>> rank_at(99, 0.29), rank_at(100, 0.05), rank_at(18, 0.05)
     (29, 5, 0)
     """
-    return math.floor((count + 1) * _exact(level))
+    return math.floor((count + 1) * exact_level(level))
 
 
-def _exact(level: float) -> Fraction:
+def exact_level(level: float) -> Fraction:
+    """Return the decimal that was written: 0.05 is a twentieth."""
     return Fraction(repr(float(level)))
+
+
+def check_scores(scores: Sequence[float], level: float) -> None:
+    """Refuse scores and levels of which nothing is promised.
+
+    Raises:
+        ValueError: Scores are not finite or do not ascend, or the level is not above 0 and below 1.
+    """
+    if not 0 < level < 1:
+        raise ValueError("a level lies above 0 and below 1")
+    # A NaN is not at most its neighbour, so what ascends holds none; the ends show an infinity.
+    if not all(low <= high for low, high in pairwise(scores)) or not all(
+        math.isfinite(end) for end in (*scores[:1], *scores[-1:])
+    ):
+        raise ValueError("scores must be finite and ascend")
 
 
 def _quantile(scores: Sequence[float], share: Fraction) -> float:
@@ -104,13 +120,3 @@ def _quantile(scores: Sequence[float], share: Fraction) -> float:
     low = scores[below]
     high = scores[min(below + 1, len(scores) - 1)]
     return float(Fraction(low) + (Fraction(high) - Fraction(low)) * (position - below))
-
-
-def _check(scores: Sequence[float], level: float) -> None:
-    if not 0 < level < 1:
-        raise ValueError("a level lies above 0 and below 1")
-    # A NaN is not at most its neighbour, so what ascends holds none; the ends show an infinity.
-    if not all(low <= high for low, high in pairwise(scores)) or not all(
-        math.isfinite(end) for end in (*scores[:1], *scores[-1:])
-    ):
-        raise ValueError("scores must be finite and ascend")
