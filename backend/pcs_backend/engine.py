@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 
 from pcs_backend.config import Config, Settings
+from pcs_backend.conformal.store import CalibrationStore
 from pcs_backend.dedup.guarded_store import GuardedStore
 from pcs_backend.dedup.memory_store import MemoryStore
 from pcs_backend.dedup.store import DedupStore
@@ -174,6 +175,12 @@ class Engine:
         store = self._guarded or self._memory
         assert store is not None
         return store
+
+    @property
+    def calibrations(self) -> CalibrationStore:
+        """Where labels, calibration sets and promotions are: beside the outcomes."""
+        assert self._memory is not None
+        return self._memory.calibrations
 
     @property
     def store_is_up(self) -> bool:

@@ -8,7 +8,6 @@ store is full it says so (503); it never evicts an outcome that has not expired.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import heapq
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
@@ -16,15 +15,21 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from pcs_backend.conformal.memory_calibrations import CalibrationJournal, MemoryCalibrations
+from pcs_backend.conformal.shelf import Contents
+from pcs_backend.dedup.in_flight import WritesInFlight
 from pcs_backend.dedup.store import CONFLICTS_MAX, Candidate, Conflict, Escalation, Key, Outcome, Placed
-from pcs_backend.errors import DataError, InboxUnavailableError, StoreFullError, StoreUnavailableError
+from pcs_backend.errors import DataError, StoreFullError, StoreUnavailableError
 from pcs_backend.inbox.frames import (
     FrameKind,
+    artifact_frame,
     conflict_frame,
     decode_ack,
     decode_conflict,
     decode_outcomes,
+    labels_frame,
     outcomes_frame,
+    promotion_frame,
 )
 from pcs_core.errors import WalError
 from pcs_core.ports import Offload, RandomBytes, WallClock
@@ -37,6 +42,7 @@ _Id = tuple[str, str]
 """A `Key` as a plain tuple, which is made in a tenth of the time."""
 
 SNAPSHOT_OUTCOMES_PER_FRAME = 256
+SNAPSHOT_LABELS_PER_FRAME = 256
 
 _SNAPSHOT_META_KIND = 64
 _SNAPSHOT_ACKED_KIND = 65
@@ -55,7 +61,7 @@ def _go_on() -> None:
     """Want everything."""
 
 
-class Journal(Protocol):
+class Journal(CalibrationJournal, Protocol):
     """Where the store keeps what it must not lose. Each write returns when it is on disk."""
 
     @property
@@ -75,12 +81,14 @@ class _Contents(NamedTuple):
     outcomes: list[Outcome]
     acked: list[_Id]
     conflicts: list[Conflict]
+    calibrations: Contents
 
 
 class MemoryStore:
     """Outcomes of one process.
 
     Attributes:
+        calibrations: What verdicts are calibrated with, in the same log and snapshot.
         covered_sequence: Every outcome up to this frame of the log is in the snapshot on disk.
     """
 
@@ -103,7 +111,8 @@ class MemoryStore:
         self._conflicts: dict[str, dict[tuple[str, str], Conflict]] = {}
         self._syncing: dict[_Id, asyncio.Future[None]] = {}
         self._acking: set[_Id] = set()
-        self._in_flight: dict[object, int] = {}
+        self._in_flight = WritesInFlight(lambda: journal.synced_sequence)
+        self.calibrations = MemoryCalibrations(now=now, journal=journal, writing=self._in_flight.writing)
         self.covered_sequence = 0
 
     def __len__(self) -> int:
@@ -176,7 +185,7 @@ class MemoryStore:
             if (each.pcs_id, each.fingerprint) not in self._conflicts.get(each.tenant, {})
         ]
         if unknown:
-            with self._writing():
+            with self._in_flight.writing():
                 await self._journal.write_conflicts(unknown)
                 for conflict in unknown:
                     self._keep_conflict(conflict)
@@ -202,7 +211,7 @@ class MemoryStore:
         acked = [key for key, is_open in zip(keys, done, strict=True) if is_open]
         try:
             if acked:
-                with self._writing():
+                with self._in_flight.writing():
                     await self._journal.write_acks(acked)
                     for key in acked:
                         self._escalations.pop(key, None)
@@ -269,6 +278,8 @@ class MemoryStore:
                 self._escalations.pop(decode_ack(frame.envelope), None)
             case FrameKind.CONFLICT:
                 self._keep_conflict(decode_conflict(frame.envelope))
+            case _:
+                self.calibrations.replay(frame)
 
     async def save_snapshot(
         self, files: Files, random_bytes: RandomBytes, offload: Offload, path: str, check: Check = _go_on
@@ -280,12 +291,13 @@ class MemoryStore:
         """
         contents = _Contents(
             # What is being written now has frames, but is not in memory yet: it is left to the log.
-            covered_sequence=min(self._in_flight.values(), default=self._journal.synced_sequence),
+            covered_sequence=self._in_flight.covered_sequence,
             outcomes=list(self._outcomes.values()),
             acked=[
                 key for key, each in self._outcomes.items() if each.escalated and key not in self._escalations
             ],
             conflicts=[conflict for own in self._conflicts.values() for conflict in own.values()],
+            calibrations=self.calibrations.contents(),
         )
         await offload.run(
             lambda: write_snapshot(files, random_bytes, path, _snapshot_frames(contents, check))
@@ -304,6 +316,8 @@ class MemoryStore:
                     self._escalations.pop(
                         Key(*msgspec.json.decode(frame.envelope, type=tuple[str, str])), None
                     )
+                case _:
+                    self.calibrations.replay(frame)
 
     async def _store(self, new: dict[_Id, Candidate]) -> None:
         """Hold the keys, sync, then store. Whoever comes for one of them meanwhile waits for the same sync."""
@@ -311,7 +325,7 @@ class MemoryStore:
         for key in new:
             self._syncing[key] = synced
         try:
-            with self._writing():
+            with self._in_flight.writing():
                 await self._journal.write_outcomes(list(new.values()))
                 self._keep([candidate.outcome for candidate in new.values()])
         except BaseException as error:
@@ -326,22 +340,6 @@ class MemoryStore:
         finally:
             for key in new:
                 del self._syncing[key]
-
-    @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
-        """Remember where the log stood before a write, until memory has what was written.
-
-        A write whose fate is unknown is remembered for good: no snapshot of this process claims to cover its frames.
-        """
-        token = object()
-        self._in_flight[token] = self._journal.synced_sequence
-        try:
-            yield
-        except InboxUnavailableError as error:
-            if not error.may_be_written:
-                del self._in_flight[token]
-            raise
-        del self._in_flight[token]
 
     def _winner(self, key: _Id) -> Placed | None:
         outcome = self._unexpired(key)
@@ -418,3 +416,9 @@ def _snapshot_frames(contents: _Contents, check: Check) -> Iterator[NewFrame]:
         yield NewFrame(_SNAPSHOT_ACKED_KIND, msgspec.json.encode(tuple(key)))
     for conflict in contents.conflicts:
         yield conflict_frame(conflict)
+    labels, artifacts, promotions = contents.calibrations
+    for first in range(0, len(labels), SNAPSHOT_LABELS_PER_FRAME):
+        check()
+        yield labels_frame(labels[first : first + SNAPSHOT_LABELS_PER_FRAME])
+    yield from map(artifact_frame, artifacts)
+    yield from map(promotion_frame, promotions)

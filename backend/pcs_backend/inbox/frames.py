@@ -1,17 +1,20 @@
 """What the frames of the inbox mean, and their bytes.
 
-======== ==== ======================================== ==================== ===================================
-frame    kind envelope                                 payload              synced before
-======== ==== ======================================== ==================== ===================================
-request  1    `Envelope`                               raw body             anything of it is parsed
-outcome  2    request sequence                         `Outcome`            as 7; written until 0.1.0, and read
-refusal  3    request sequence, problem code           –                    a 400 or 401 leaves
-settled  4    request sequences with an outcome        –                    – (rides along: a lost one is found
+========= ==== ======================================= ==================== ===================================
+frame     kind envelope                                payload              synced before
+========= ==== ======================================= ==================== ===================================
+request   1    `Envelope`                              raw body             anything of it is parsed
+outcome   2    request sequence                        `Outcome`            as 7; written until 0.1.0, and read
+refusal   3    request sequence, problem code          –                    a 400 or 401 leaves
+settled   4    request sequences with an outcome       –                    – (rides along: a lost one is found
                                                                             again by asking the store)
-ack      5    escalation taken off the queue           –                    the command line says so
-conflict 6    `Conflict`                               –                    the answer leaves
-outcomes 7    request sequences (memory store only)    list of `Outcome`    a 200 or 202 leaves
-======== ==== ======================================== ==================== ===================================
+ack       5    escalation taken off the queue          –                    the command line says so
+conflict  6    `Conflict`                              –                    the answer leaves
+outcomes  7    request sequences (memory store only)   list of `Outcome`    a 200 or 202 leaves
+labels    8    – (memory store only)                   list of `Labelled`   whoever gave them is answered
+artifact  9    when it was last needed (as 8)          set or parameters    whoever keeps it goes on
+promotion 10   `Promotion` (as 8)                      –                    the command line says so
+========= ==== ======================================= ==================== ===================================
 
 A request may be a batch of records. It is closed as a whole, by a refusal frame if any of its records was refused, else
 by a settled frame; the outcomes of a batch name no request, because they alone do not close it.
@@ -24,6 +27,8 @@ from collections.abc import Sequence
 
 import msgspec
 
+from pcs_backend.conformal.calibration import Labelled, Promotion
+from pcs_backend.conformal.store import Artifact
 from pcs_backend.dedup.store import Conflict, Key, Outcome
 from pcs_backend.exchange import Envelope, Request
 from pcs_core.wal import Frame, NewFrame
@@ -39,6 +44,9 @@ class FrameKind(enum.IntEnum):
     ACK = 5
     CONFLICT = 6
     OUTCOMES = 7
+    LABELS = 8
+    ARTIFACT = 9
+    PROMOTION = 10
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -73,6 +81,10 @@ class _Ack(msgspec.Struct, frozen=True):
     pcs_id: str
 
 
+class _Needed(msgspec.Struct, frozen=True):
+    needed_ms: int
+
+
 _encode = msgspec.json.Encoder().encode
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
 _decode_outcome_of = msgspec.json.Decoder(_OutcomeOf).decode
@@ -84,6 +96,9 @@ _decode_refusal = msgspec.json.Decoder(Refusal).decode
 _decode_settled = msgspec.json.Decoder(_Settled).decode
 _decode_ack = msgspec.json.Decoder(_Ack).decode
 _decode_conflict = msgspec.json.Decoder(Conflict).decode
+_decode_labels = msgspec.msgpack.Decoder(list[Labelled]).decode
+_decode_needed = msgspec.json.Decoder(_Needed).decode
+_decode_promotion = msgspec.json.Decoder(Promotion).decode
 
 
 def request_frame(request: Request) -> NewFrame:
@@ -168,3 +183,33 @@ def conflict_frame(conflict: Conflict) -> NewFrame:
 def decode_conflict(envelope: bytes) -> Conflict:
     """Read a conflict frame back."""
     return _decode_conflict(envelope)
+
+
+def labels_frame(labels: Sequence[Labelled]) -> NewFrame:
+    """Return the frame of labels that came together."""
+    return NewFrame(FrameKind.LABELS, b"", _pack(labels))
+
+
+def decode_labels(frame: Frame) -> list[Labelled]:
+    """Read the labels of a frame back."""
+    return _decode_labels(frame.payload)
+
+
+def artifact_frame(artifact: Artifact) -> NewFrame:
+    """Return the frame of an artifact."""
+    return NewFrame(FrameKind.ARTIFACT, _encode(_Needed(artifact.needed_ms)), artifact.data)
+
+
+def decode_artifact(frame: Frame) -> Artifact:
+    """Read an artifact frame back."""
+    return Artifact(frame.payload, _decode_needed(frame.envelope).needed_ms)
+
+
+def promotion_frame(promotion: Promotion) -> NewFrame:
+    """Return the frame of a promotion."""
+    return NewFrame(FrameKind.PROMOTION, _encode(promotion))
+
+
+def decode_promotion(frame: Frame) -> Promotion:
+    """Read a promotion frame back."""
+    return _decode_promotion(frame.envelope)

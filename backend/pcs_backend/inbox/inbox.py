@@ -14,6 +14,8 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
+from pcs_backend.conformal.calibration import Labelled, Promotion
+from pcs_backend.conformal.store import Artifact
 from pcs_backend.dedup.store import Candidate, Conflict, Key
 from pcs_backend.errors import InboxUnavailableError
 from pcs_backend.exchange import Received, Request
@@ -21,11 +23,14 @@ from pcs_backend.inbox.frames import (
     FrameKind,
     Refusal,
     ack_frame,
+    artifact_frame,
     conflict_frame,
     decode_refusal,
     decode_request,
     decode_settled,
+    labels_frame,
     outcomes_frame,
+    promotion_frame,
     refusal_frame,
     request_frame,
     requests_closed,
@@ -41,6 +46,7 @@ OPEN_REQUESTS_MAX = 1_000_000
 """Requests that may be without an outcome; beyond it intake stops. About 300 bytes of memory each."""
 
 SETTLED_PER_FRAME_MAX = 4_096
+LABELS_PER_FRAME_MAX = 1_024
 
 FrameVisitor = Callable[[int, Frame], None]
 """Called with sequence number and frame."""
@@ -199,6 +205,21 @@ class Inbox:
     async def write_conflicts(self, conflicts: Sequence[Conflict]) -> None:
         """Keep conflicts. On return they are on disk."""
         await self._commits.commit([conflict_frame(conflict) for conflict in conflicts])
+
+    async def write_labels(self, labels: Sequence[Labelled]) -> None:
+        """Keep labels. On return they are on disk."""
+        chunks = range(0, len(labels), LABELS_PER_FRAME_MAX)
+        await self._commits.commit(
+            [labels_frame(labels[first : first + LABELS_PER_FRAME_MAX]) for first in chunks]
+        )
+
+    async def write_artifacts(self, artifacts: Sequence[Artifact]) -> None:
+        """Keep calibration sets and parameters. On return they are on disk."""
+        await self._commits.commit([artifact_frame(artifact) for artifact in artifacts])
+
+    async def write_promotion(self, promotion: Promotion) -> None:
+        """Keep that a set came into force. On return it is on disk."""
+        await self._commits.commit([promotion_frame(promotion)])
 
     def defer(self, sequences: Sequence[int]) -> None:
         """Put open requests off until they can be judged."""
