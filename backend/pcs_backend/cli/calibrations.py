@@ -9,7 +9,7 @@ from typing import NamedTuple
 import aiohttp
 import msgspec
 
-from pcs_backend.cli.folder import direct_stores, ok_body, serving_process
+from pcs_backend.cli.folder import direct_store, ok_body, serving_process
 from pcs_backend.config import Config
 from pcs_backend.conformal.calibration import Labelled, Promotion
 from pcs_backend.conformal.labelling import Get
@@ -88,9 +88,9 @@ async def reach(config: Config) -> AsyncIterator[Reached]:
     Raises:
         StoreUnavailableError: Neither answers.
     """
-    async with direct_stores(config) as stores:
-        if stores is not None:
-            yield Reached(stores.calibrations, stores.dedup.get)
+    async with direct_store(config) as store:
+        if store is not None:
+            yield Reached(store.calibrations, store.get)
             return
     async with serving_process(config.settings.data_dir) as session:
         served = ServedCalibrations(session)

@@ -7,7 +7,7 @@ said: whoever labels cannot bring signals along. What a call accepted is durable
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 
 import msgspec
 import orjson
@@ -15,7 +15,7 @@ from msgspec import Meta
 
 from pcs_backend.conformal.calibration import Label, Labelled
 from pcs_backend.conformal.provenance import read_provenance
-from pcs_backend.conformal.store import CalibrationStore
+from pcs_backend.conformal.store import Calibrations
 from pcs_backend.dedup.store import Key, Outcome
 from pcs_backend.exchange import Reply
 from pcs_backend.problems import Problem, malformed_reply
@@ -31,8 +31,17 @@ LABEL_LINES_MAX = 1_000
 
 BY_CHARACTERS_MAX = 128
 
+STORED_BY_CHARACTERS_MAX = 512
+"""Of who labelled and how it was found out who sent it, together."""
+
+LABELLER_CHARACTERS_MAX = 256
+
 _PCS_ID_RULE = "64 lower-case hex digits"
 _TENANT_RULE = "1 to 63 characters of a-z 0-9 . _ -, the first a letter or digit"
+_Digest = Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+_NoDigest = Annotated[str, Meta(pattern=r"\A(?:[0-9a-f]{64})?\Z")]
+_Tenant = Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,62}\Z")]
+_Time = Annotated[int, Meta(ge=0, le=2**53)]
 _By = Annotated[str, Meta(pattern=rf"\A[\w .:/@+-]{{1,{BY_CHARACTERS_MAX}}}\Z")]
 
 Get = Callable[[Sequence[Key]], Awaitable[list[Outcome | None]]]
@@ -50,11 +59,11 @@ class Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         tenant: Whose record; the sender's own if unsaid.
     """
 
-    pcs_id: Annotated[str, Meta(pattern=r"\A[0-9a-f]{64}\Z")]
+    pcs_id: _Digest
     label: Label
     by: _By
     picked_by_verdict: bool | None = None
-    tenant: Annotated[str, Meta(pattern=r"\A[a-z0-9][a-z0-9._-]{0,62}\Z")] | None = None
+    tenant: _Tenant | None = None
 
 
 ALLOWED: Mapping[str, str] = {
@@ -66,6 +75,34 @@ ALLOWED: Mapping[str, str] = {
     "tenant": f"{_TENANT_RULE}, or left out",
 }
 """What each field of a label allows."""
+
+
+class _Whole(Labelled, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A label with its signals, from a file."""
+
+    tenant: _Tenant
+    pcs_id: _Digest
+    by: Annotated[str, Meta(pattern=rf"\A[^\x00-\x1f\x7f]{{1,{STORED_BY_CHARACTERS_MAX}}}\Z")]
+    status: Literal[200, 202]
+    sets: tuple[_NoDigest, _NoDigest] = ("", "")
+    stored_at_ms: _Time
+    labelled_at_ms: _Time
+
+
+WHOLE_ALLOWED: Mapping[str, str] = {
+    **ALLOWED,
+    "": "an object with only these names: " + ", ".join(_Whole.__struct_fields__),
+    "tenant": _TENANT_RULE,
+    "by": f"1 to {STORED_BY_CHARACTERS_MAX} characters that can be printed",
+    "picked_by_verdict": "true or false",
+    "signals": "a list of three numbers",
+    "signals[]": "a finite number",
+    "status": "200 or 202",
+    "sets": "a list of two digests, each empty or 64 lower-case hex digits",
+    "stored_at_ms": "milliseconds since 1970",
+    "labelled_at_ms": "milliseconds since 1970",
+}
+"""What each field of a label in a file allows."""
 
 
 class Labeller(NamedTuple):
@@ -83,7 +120,7 @@ class Labeller(NamedTuple):
 class Labelling:
     """Takes labels in, over the stores."""
 
-    def __init__(self, get: Get, calibrations: CalibrationStore, now: WallClock) -> None:
+    def __init__(self, get: Get, calibrations: Calibrations, now: WallClock) -> None:
         """Take where outcomes and labels lie.
 
         Args:
@@ -127,6 +164,25 @@ class Labelling:
         if kept:
             await self._calibrations.put_labels(list(kept.values()))
         return replies
+
+
+def is_whole(line: bytes) -> bool:
+    """Whether a line is a label with its signals, as `calibrate export` writes it."""
+    try:
+        document = orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return isinstance(document, dict) and "signals" in document
+
+
+def read_whole(line: bytes) -> Labelled:
+    """Read a label with its signals.
+
+    Raises:
+        MalformedError: It is not one.
+    """
+    whole = convert(orjson.loads(line), _Whole, WHOLE_ALLOWED)
+    return Labelled(**msgspec.structs.asdict(whole))
 
 
 class _Addressed(NamedTuple):
@@ -178,7 +234,7 @@ def _label(
         tenant=outcome.tenant,
         pcs_id=outcome.pcs_id,
         label=said.label,
-        by=f"{said.by} ({labeller.name})",
+        by=f"{said.by} ({_printable(labeller.name)})",
         signals=provenance.signals,
         picked_by_verdict=outcome.escalated if picked is None else picked,
         status=outcome.status,
@@ -196,3 +252,8 @@ def _taken(labelled: Labelled) -> Reply:
         "picked_by_verdict": labelled.picked_by_verdict,
     }
     return Reply(200, orjson.dumps(body))
+
+
+def _printable(name: str) -> str:
+    """Return a name as it may stand in a list or a log: whoever made a certificate chose it."""
+    return "".join(each for each in name if each.isprintable())[:LABELLER_CHARACTERS_MAX]

@@ -6,8 +6,10 @@ other: of two promotions at the same moment one is first, and the other is tried
 
 from __future__ import annotations
 
+import msgspec
+
 from pcs_backend.conformal.calibration import CalibrationSet, Promotion, decode_set
-from pcs_backend.conformal.store import CalibrationStore
+from pcs_backend.conformal.store import PROMOTIONS_MAX, Calibrations
 from pcs_backend.errors import BackendError
 
 PROMOTION_TRIES_MAX = 8
@@ -18,7 +20,7 @@ class PromotionError(BackendError):
     """A set cannot be brought into force; the message says why."""
 
 
-async def set_in_force(store: CalibrationStore, scope: str) -> tuple[Promotion, CalibrationSet] | None:
+async def set_in_force(store: Calibrations, scope: str) -> tuple[Promotion, CalibrationSet] | None:
     """Return the newest promotion of a scope and its set; `None` where there was none.
 
     Raises:
@@ -31,7 +33,7 @@ async def set_in_force(store: CalibrationStore, scope: str) -> tuple[Promotion, 
     return newest[0], await fetch_set(store, newest[0].digest)
 
 
-async def fetch_set(store: CalibrationStore, digest: str) -> CalibrationSet:
+async def fetch_set(store: Calibrations, digest: str) -> CalibrationSet:
     """Return a set that is kept.
 
     Raises:
@@ -45,7 +47,7 @@ async def fetch_set(store: CalibrationStore, digest: str) -> CalibrationSet:
 
 
 async def promote_set(
-    store: CalibrationStore, calibration_set: CalibrationSet, *, by: str, note: str, now_ms: int
+    store: Calibrations, calibration_set: CalibrationSet, *, by: str, note: str, now_ms: int
 ) -> Promotion:
     """Keep a set and bring it into force in its scope. On return both are as durable as outcomes are.
 
@@ -74,3 +76,33 @@ async def promote_set(
         if await store.promote(promotion):
             return promotion
     raise PromotionError("others promote in the same scope at the same time; nothing was promoted")
+
+
+async def set_to_return_to(
+    store: Calibrations, scope: str, version: int | None, now_ms: int
+) -> tuple[CalibrationSet, int]:
+    """Return a set that was in force, and its version.
+
+    Args:
+        store: Where promotions are.
+        scope: A tenant, or `GLOBAL_SCOPE`.
+        version: Whose set; 0 for one without scores, which leaves every decision to other sets and the fixed checks;
+            `None` for the newest whose set is not the one in force.
+        now_ms: Milliseconds since 1970.
+
+    Raises:
+        PromotionError: There was no such version, or its set is not kept any more.
+        StoreUnavailableError: The store is down.
+    """
+    promotions = await store.list_promotions(scope, PROMOTIONS_MAX)
+    if not promotions:
+        raise PromotionError("no set was ever in force in this scope")
+    if version == 0:
+        last = await fetch_set(store, promotions[0].digest)
+        return msgspec.structs.replace(last, benign=(), bad=(), trigger="by_hand", made_at_ms=now_ms), 0
+    for each in promotions:
+        if each.version == version or (version is None and each.digest != promotions[0].digest):
+            return await fetch_set(store, each.digest), each.version
+    if version is None:
+        raise PromotionError("no other set was in force before; --to 0 goes back to none")
+    raise PromotionError(f"version {version} is not among the promotions of this scope that are kept")
