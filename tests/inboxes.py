@@ -213,6 +213,7 @@ def build_pipeline(
         limiter=TenantLimiter(dict, clock, clock),
         token_bucket=TokenBucket(0, clock),
         params=Params(),
+        gates=None,
         metrics=metrics,
         tap=Tap(),
         now=clock,

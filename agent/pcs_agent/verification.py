@@ -22,7 +22,7 @@ from pcs_core.params import Params
 from pcs_core.record import Record, check_identity, decode_record
 from pcs_core.regime import classify_regime
 from pcs_core.signing import VerificationKey
-from pcs_core.verify import NOT_ASKED, Reason, Recomputed, verify
+from pcs_core.verify import NOT_ASKED, Recomputed, RecordReason, verify
 
 RECORD_BYTES_MAX = 262_144
 """What a backend takes by default (contract §4 step 1)."""
@@ -82,7 +82,7 @@ def check_record(
         return Finding(False, None, [Check("structure", False, str(error))], None)
     checks = [Check("structure", True), _check_identity(record), _check_signature(record, keys)]
     verdict = verify(record, params, directions=directions)
-    for reason in get_args(Reason):
+    for reason in get_args(RecordReason):
         failed = reason in verdict.reasons
         if reason in get_args(DirectionReason) and not failed:
             continue
@@ -96,7 +96,7 @@ def check_record(
     return Finding(ok, record.pcs_id, checks, verdict.recomputed)
 
 
-def _explain(reason: Reason, record: Record, recomputed: Recomputed, params: Params) -> str:
+def _explain(reason: RecordReason, record: Record, recomputed: Recomputed, params: Params) -> str:
     """Return what a failed check compared: what the record claims, and what it should say."""
     match reason:
         case "slope_out_of_tolerance":

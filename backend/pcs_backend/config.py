@@ -94,6 +94,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         disk_free_min_bytes: Free space below which intake stops.
         drain_timeout_s: Longest time a stop waits for requests being judged.
         log_level: Least level that is logged.
+        enable_conformal_gate: Whether calibrated thresholds decide with the fixed checks.
+        enable_calibration_logging: Whether outcomes keep what a later label needs; the gate implies it.
         otel_exporter_otlp_endpoint: Where spans are exported to, by OTLP/HTTP.
         otel_exporter_otlp_traces_endpoint: The same, as a full URL.
     """
@@ -145,6 +147,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     disk_free_min_bytes: Annotated[int, Meta(ge=0, le=2**50)] = 64 * 1024 * 1024
     drain_timeout_s: Annotated[float, Meta(gt=0, le=600)] = 10.0
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"] = "INFO"
+    enable_conformal_gate: bool = False
+    enable_calibration_logging: bool = False
     otel_exporter_otlp_endpoint: str = ""
     otel_exporter_otlp_traces_endpoint: str = ""
 
@@ -206,6 +210,8 @@ ALLOWED = {
     "DISK_FREE_MIN_BYTES": "an integer from 0",
     "DRAIN_TIMEOUT_S": "a number of seconds above 0, up to 600",
     "LOG_LEVEL": "debug, info, warning, error or critical, in any case",
+    "ENABLE_CONFORMAL_GATE": "true or false",
+    "ENABLE_CALIBRATION_LOGGING": "true or false",
     "OTEL_EXPORTER_OTLP_ENDPOINT": "an http or https URL of an OTLP/HTTP collector",
     "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "an http or https URL of an OTLP/HTTP collector, its path included",
 }

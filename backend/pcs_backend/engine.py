@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import structlog
 
 from pcs_backend.config import Config, Settings
+from pcs_backend.conformal.in_force import Gates
 from pcs_backend.conformal.store import CalibrationStore
 from pcs_backend.dedup.guarded_store import GuardedStore
 from pcs_backend.dedup.memory_store import MemoryStore
@@ -111,6 +112,7 @@ class Engine:
         token_bucket: What all may send together.
         inbox: This worker's inbox.
         store: The dedup store.
+        gates: What calibrated thresholds say; `None` where neither they nor labels are wanted.
         pipeline: Over this worker's inbox.
         settlers: One an inbox, this worker's first.
         is_open: Whether the log was read and work can be taken.
@@ -163,6 +165,7 @@ class Engine:
             records_max = config.settings.memory_store_max_records
             self._memory = MemoryStore(now=ports.now, journal=self.inbox, records_max=records_max)
             self._bulk = self._new_offload("snapshot")
+        self.gates = self._new_gates()
         self.pipeline = self._new_pipeline(self.inbox)
         self.settlers = [self._new_settler(self.inbox, self.pipeline)]
         self._snapshot_at_sequence = 0
@@ -255,6 +258,8 @@ class Engine:
         tasks.append(("keys", self._config.trust.watch(self._ports.sleep)))
         if self._guarded is not None:
             tasks.append(("store-monitor", self._guarded.monitor()))
+        if self.gates is not None:
+            tasks.append(("calibration-sets", self.gates.keep_fresh(self._ports.sleep)))
         return tasks
 
     async def connect_store(self) -> None:
@@ -367,6 +372,7 @@ class Engine:
             limiter=self._limiter,
             token_bucket=self.token_bucket,
             params=self._config.params,
+            gates=self.gates,
             metrics=self.metrics,
             tap=self.tap,
             now=self._ports.now,
@@ -377,6 +383,12 @@ class Engine:
             offload=self._inflating,
             inbox_is_own=inbox is self.inbox,
         )
+
+    def _new_gates(self) -> Gates | None:
+        settings = self._config.settings
+        if not (settings.enable_conformal_gate or settings.enable_calibration_logging):
+            return None
+        return Gates(self.calibrations, self._config.params, decides=settings.enable_conformal_gate)
 
     def _new_settler(self, inbox: Inbox, pipeline: Pipeline) -> Settler:
         return Settler(

@@ -6,7 +6,7 @@ in one frame and one answer. What comes while others are being appended waits fo
     submit   3   append    the raw requests are appended to the inbox WAL and synced
     judge        take apart  the signature of a whole request, its records, and step 2 for batches
              4–6 examine   decode, signature, tenant's limits, identity
-             8   verify    pure checks: accepted or escalated
+             8   verify    pure checks: accepted or escalated; then the calibrated gate, if one is on
              7,9 place     in one call the store keeps each outcome unless another was first, which is the answer then
              10  count     first outcomes that this process stored
                  close     refused requests are noted in the WAL, and synced; settled ones without waiting
@@ -36,7 +36,8 @@ import orjson
 import structlog
 
 from pcs_backend.batch import is_batch, join_replies, split_records
-from pcs_backend.bulk import verify_many
+from pcs_backend.checking import Checker, Judged
+from pcs_backend.conformal.in_force import Gates
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Outcome, Placed
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.effects.tap import Tap, sighting
@@ -53,15 +54,14 @@ from pcs_backend.gathering import Gathering
 from pcs_backend.inbox.frames import Refusal
 from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.inflate import inflate
+from pcs_backend.outcome_body import outcome_body, status_of
 from pcs_backend.problems import Problem, malformed_reply, rate_limited_reply, unavailable_reply
 from pcs_backend.trust.limits import TenantLimiter
 from pcs_backend.trust.policy import Trust
 from pcs_backend.trust.token_bucket import TokenBucket
-from pcs_core.direction_proof import check_directions
 from pcs_core.errors import BadSignatureError, MalformedError
 from pcs_core.params import Params
 from pcs_core.ports import MonotonicClock, Offload, WallClock
-from pcs_core.verify import Recomputed, Verdict
 
 JUDGED_TOGETHER_MAX = 1_024
 """Records that are judged in one go, unless one request has more."""
@@ -137,6 +137,7 @@ class Pipeline:
         limiter: TenantLimiter,
         token_bucket: TokenBucket,
         params: Params,
+        gates: Gates | None,
         metrics: Metrics,
         tap: Tap,
         now: WallClock,
@@ -156,6 +157,7 @@ class Pipeline:
             limiter: What tenants may send.
             token_bucket: What all may send together. Step 2 for batches, whose number of records is not known before.
             params: The parameters valid now.
+            gates: What calibrated thresholds say; `None` where neither they nor labels are wanted.
             metrics: Counters.
             tap: Shown what becomes of requests while somebody listens.
             now: Stamps outcomes.
@@ -181,6 +183,7 @@ class Pipeline:
         self._examiner = Examiner(
             trust=trust, limiter=limiter, metrics=metrics, now=now, record_bytes_max=record_bytes_max
         )
+        self._checker = Checker(trust=trust, params=params, gates=gates, offload=offload)
         self._gathering = Gathering(self._append, self._answer, lambda request: len(request.body))
         self._inbox_is_own = inbox_is_own
 
@@ -328,7 +331,7 @@ class Pipeline:
         A record that is known is verified in vain, which costs less than asking for it before; its verdict counts for
         nothing. Where there is no room for an outcome, or a first one cannot be read, the others have theirs all the same.
         """
-        judged = await self._verify(examined)  # 8
+        judged = await self._checker.check(examined)  # 8
         placed: Sequence[Placed | None]
         detail = ""
         try:
@@ -339,8 +342,8 @@ class Pipeline:
                 raise
             placed, detail = error.placed, str(error)
         self._metrics.count_firsts(  # 10
-            (each.author.tenant, one.winner.status, verdict.reasons)
-            for each, one, verdict in zip(examined, placed, judged, strict=True)
+            (each.author.tenant, one.winner.status, found.verdict.reasons)
+            for each, one, found in zip(examined, placed, judged, strict=True)
             if one is not None and one.first
         )
         return [
@@ -348,23 +351,7 @@ class Pipeline:
             for each, one in zip(examined, placed, strict=True)
         ]
 
-    async def _verify(self, examined: Sequence[Examined]) -> list[Verdict]:
-        """Step 8. Proofs of directions cost half a millisecond each, so they are checked off the loop."""
-        verdicts = verify_many([each.record for each in examined], self._params)
-        trust = self._trust()
-        if not trust.direction_keys:
-            return verdicts
-        asked = [
-            (each.record, trust.directions(each.record, each.author.tenant, each.entry.received.request))
-            for each in examined
-        ]
-        if any(record.direction_proof is not None for record, _ in asked):
-            reasons = await self._offload.run(lambda: [check_directions(*each) for each in asked])
-        else:
-            reasons = [check_directions(*each) for each in asked]
-        return [verdict.adding(reason) for verdict, reason in zip(verdicts, reasons, strict=True)]
-
-    def _candidates(self, examined: Sequence[Examined], judged: Sequence[Verdict]) -> list[Candidate]:
+    def _candidates(self, examined: Sequence[Examined], judged: Sequence[Judged]) -> list[Candidate]:
         now_ms = int(self._now() * 1_000)
         expires_at_ms = now_ms + int(self._dedup_ttl_s * 1_000)
         return [
@@ -372,17 +359,22 @@ class Pipeline:
                 Outcome(
                     tenant=each.author.tenant,
                     pcs_id=each.record.pcs_id,
-                    status=200 if verdict.accepted else 202,
-                    body=outcome_body(each.record.pcs_id, verdict),
+                    status=status_of(found.verdict),
+                    body=outcome_body(each.record.pcs_id, found.verdict, found.gate),
                     fingerprint=each.fingerprint,
                     params_version=self._params.version,
                     key_id=each.author.key_id,
+                    provenance=(
+                        ""
+                        if found.gate is None
+                        else found.gate.provenance.write(each.record, found.directions)
+                    ),
                     stored_at_ms=now_ms,
                     expires_at_ms=expires_at_ms,
                 ),
                 each.entry.received.sequence if self._inbox_is_own and each.entry.is_alone else None,
             )
-            for each, verdict in zip(examined, judged, strict=True)
+            for each, found in zip(examined, judged, strict=True)
         ]
 
     async def _close(self, by_request: Mapping[int, list[_Result]]) -> None:
@@ -495,23 +487,6 @@ class Pipeline:
 def is_replay(reply: Reply) -> bool:
     """Whether a reply repeats a first outcome."""
     return REPLAYED_HEADER in reply.headers
-
-
-class _OutcomeBody(msgspec.Struct, frozen=True):
-    pcs_id: str
-    accepted: bool
-    escalated: bool
-    reasons: tuple[str, ...]
-    recomputed: Recomputed
-
-
-_encode = msgspec.json.Encoder().encode
-
-
-def outcome_body(pcs_id: str, verdict: Verdict) -> bytes:
-    """Return the body of a 200 or 202 (contract §4)."""
-    accepted = verdict.accepted
-    return _encode(_OutcomeBody(pcs_id, accepted, not accepted, verdict.reasons, verdict.recomputed))
 
 
 def _refusal(sequence: int, refused: Sequence[Refused]) -> Refusal:

@@ -14,6 +14,8 @@ The checks, each with the reason it gives:
 8. `direction_proof_invalid` — no key that counts verifies the proof for this root, epoch and shard.
 9. `direction_seed_mismatch` — the seed is not the one that follows from the proof.
 10. `direction_proof_missing` — there is no proof where one is required.
+11. `score_rejected` — a calibrated gate rejects the record.
+12. `score_escalated` — a calibrated gate cannot tell.
 
 A failed check escalates; it never refuses.
 """
@@ -22,7 +24,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from functools import lru_cache
-from typing import Literal
+from types import MappingProxyType
+from typing import Literal, Protocol
 
 import msgspec
 
@@ -34,7 +37,7 @@ from pcs_core.record import Record
 from pcs_core.regime import Regime, classify_regime
 from pcs_core.slope import theil_sen_slope
 
-Reason = Literal[
+RecordReason = Literal[
     "slope_out_of_tolerance",
     "coherence_out_of_bounds",
     "compressibility_out_of_bounds",
@@ -46,9 +49,19 @@ Reason = Literal[
     "direction_seed_mismatch",
     "direction_proof_missing",
 ]
+"""Of checks of a record against itself and its keys, which anybody can do."""
+
+ScoreReason = Literal["score_rejected", "score_escalated"]
+"""Of a calibrated gate, which a backend alone has."""
+
+Reason = Literal[RecordReason, ScoreReason]
+Decision = Literal["ACCEPT", "REJECT", "ESCALATE"]
 
 NOT_ASKED = Directions()
 _CACHED_SCALE_SETS_MAX = 256
+_SCORE_REASONS: Mapping[Decision | None, Reason] = MappingProxyType(
+    {"REJECT": "score_rejected", "ESCALATE": "score_escalated"}
+)
 
 
 class Recomputed(msgspec.Struct, frozen=True, rename={"d_hat": "D_hat"}):
@@ -65,16 +78,45 @@ class Recomputed(msgspec.Struct, frozen=True, rename={"d_hat": "D_hat"}):
     budget: float
 
 
+class Decided(msgspec.Struct, frozen=True, gc=False):
+    """What a calibrated gate says of a record, whatever else is wrong with it.
+
+    Attributes:
+        gate: Its decision; `None` where it has no threshold at all.
+        benign_score: What was held against the threshold of benign records; `None` if there is none.
+        bad_score: What was held against the threshold of bad records; `None` if there is none.
+    """
+
+    gate: Decision | None
+    benign_score: float | None
+    bad_score: float | None
+
+
+class Calibration(Protocol):
+    """Thresholds taken from labelled records. It decides by numbers alone, always the same for the same."""
+
+    def decide(self, d_hat: float, coh_star: float, r: float) -> Decided:
+        """Decide on a record.
+
+        Args:
+            d_hat: The slope recomputed from N_j, rounded to nine decimals.
+            coh_star: As claimed, rounded.
+            r: As claimed, rounded.
+        """
+
+
 class Verdict(msgspec.Struct, frozen=True):
     """What the checks found.
 
     Attributes:
         reasons: Codes of the failed checks in the order above; empty means accepted.
         recomputed: The verifier's own figures.
+        decided: What the gate said; `None` where there is no gate.
     """
 
     reasons: tuple[Reason, ...]
     recomputed: Recomputed
+    decided: Decided | None = None
 
     @property
     def accepted(self) -> bool:
@@ -83,13 +125,25 @@ class Verdict(msgspec.Struct, frozen=True):
 
     def adding(self, reason: Reason | None) -> Verdict:
         """Return it with one more reason, or as it is without one."""
-        return self if reason is None else Verdict((*self.reasons, reason), self.recomputed)
+        return self if reason is None else Verdict((*self.reasons, reason), self.recomputed, self.decided)
+
+    def gated(self, decided: Decided) -> Verdict:
+        """Return it with what the gate said."""
+        reason = _SCORE_REASONS.get(decided.gate)
+        return Verdict(self.reasons if reason is None else (*self.reasons, reason), self.recomputed, decided)
+
+    @property
+    def decision(self) -> Decision:
+        """The gate's, but that a record which fails another check is not accepted."""
+        if self.decided is not None and self.decided.gate == "REJECT":
+            return "REJECT"
+        return "ACCEPT" if self.accepted else "ESCALATE"
 
 
 def verify(
     record: Record,
     params: Params,
-    calibration: Mapping[str, object] | None = None,
+    calibration: Calibration | None = None,
     directions: Directions = NOT_ASKED,
 ) -> Verdict:
     """Check a record whose structure, signature and identity are known to be good.
@@ -97,11 +151,9 @@ def verify(
     Args:
         record: The record as sent.
         params: Tolerances, weights and thresholds.
-        calibration: A place kept for statistical thresholds; version 0.1 has none and takes only `None`.
+        calibration: The gate's thresholds; `None` where there is no gate.
         directions: What is asked of its directions.
     """
-    if calibration is not None:
-        raise ValueError("calibration: found a value; allowed: None in version 0.1")
     d_hat, coh_star, r = round9(record.d_hat), round9(record.coh_star), round9(record.r)
     counts = record.counts
     slope = round9(theil_sen_slope(record.scales, counts))
@@ -130,9 +182,11 @@ def verify(
         regime = classify_regime(slope, coh_star, params)
         budget = round9(compute_budget(slope, coh_star, r, params))
     verdict = Verdict(tuple(reasons), Recomputed(slope, regime, budget))
-    if directions is NOT_ASKED:
-        return verdict
-    return verdict.adding(check_directions(record, directions))  # 8, 9, 10
+    if directions is not NOT_ASKED:
+        verdict = verdict.adding(check_directions(record, directions))  # 8, 9, 10
+    if calibration is not None:
+        verdict = verdict.gated(calibration.decide(slope, coh_star, r))  # 11, 12
+    return verdict
 
 
 @lru_cache(maxsize=_CACHED_SCALE_SETS_MAX)

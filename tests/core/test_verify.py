@@ -9,7 +9,7 @@ import pytest
 import pcs_records
 from pcs_core.params import Params
 from pcs_core.record import decode_record
-from pcs_core.verify import Recomputed, Verdict, verify
+from pcs_core.verify import Decided, Decision, Recomputed, Verdict, verify
 
 STICKY, MIXED, NON_STICKY = "sticky", "mixed", "non_sticky"
 LINE = {"scales": [2, 4, 8], "N_j": {"2": 2, "4": 4, "8": 8}}  # slope 1
@@ -191,8 +191,32 @@ def test_numbers_of_any_size_are_judged_and_never_crash() -> None:
         assert 0 <= verdict.recomputed.budget <= 1
 
 
-def test_there_is_no_calibration_yet() -> None:
-    record = decode_record(pcs_records.body(pcs_records.document()))
-    assert verify(record, Params(), None).accepted is True
-    with pytest.raises(ValueError, match=r"^calibration: found a value; allowed: None in version 0\.1$"):
-        verify(record, Params(), {})
+@pytest.mark.parametrize(
+    ("gate", "regime", "decision", "reasons"),
+    [
+        ("ACCEPT", "sticky", "ACCEPT", ()),
+        ("REJECT", "sticky", "REJECT", ("score_rejected",)),
+        ("ESCALATE", "sticky", "ESCALATE", ("score_escalated",)),
+        (None, "sticky", "ACCEPT", ()),
+        ("ACCEPT", "mixed", "ESCALATE", ("regime_mismatch",)),
+        ("REJECT", "mixed", "REJECT", ("regime_mismatch", "score_rejected")),
+        (None, "mixed", "ESCALATE", ("regime_mismatch",)),
+    ],
+)
+def test_a_gate_decides_after_the_other_checks_and_sees_the_recomputed_slope(
+    gate: Decision | None, regime: str, decision: Decision, reasons: tuple[str, ...]
+) -> None:
+    seen: list[tuple[float, float, float]] = []
+
+    class Calibration:
+        def decide(self, d_hat: float, coh_star: float, r: float) -> Decided:
+            seen.append((d_hat, coh_star, r))
+            return Decided(gate, 0.5, None)
+
+    document = pcs_records.document(regime=regime)
+    slope = document["D_hat"]
+    document["D_hat"] = round(slope + 0.1, 9)
+    document["budget"] = pcs_records.budget(document["D_hat"], document["coh_star"], document["r"])
+    verdict = verify(decode_record(pcs_records.body(document)), Params(), Calibration())
+    assert (verdict.decision, verdict.reasons) == (decision, reasons)
+    assert seen == [(slope, document["coh_star"], document["r"])]

@@ -16,7 +16,7 @@ import statistics
 import sys
 from decimal import Context, Decimal
 from fractions import Fraction
-from itertools import combinations
+from itertools import combinations, pairwise
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -291,6 +291,60 @@ def identity() -> list[dict[str, object]]:
     return cases
 
 
+def least_whole_number_from(bound: Fraction) -> int:
+    """Return ⌈bound⌉ of a bound above 0, by counting."""
+    whole = 0
+    while whole < bound:
+        whole += 1
+    return whole
+
+
+def interpolated(scores: list[float], share: Fraction) -> float:
+    """Return the quantile on the line through neighbouring scores, of which the first is at 0 and the last at 1."""
+    at = [(Fraction(place, len(scores) - 1), Fraction(score)) for place, score in enumerate(scores)]
+    for (left, low), (right, high) in pairwise(at):
+        if left <= share <= right:
+            return float(low + (high - low) * (share - left) / (right - left))
+    raise AssertionError("the share lies in [0, 1]")
+
+
+def conformal() -> list[dict[str, object]]:
+    """Return sets of scores with the thresholds of both classes by both methods; none, where there are too few, is null."""
+    samples = {
+        "five scores support no level below a sixth": [0.1, 0.2, 0.3, 0.4, 0.5],
+        "one too few for 5 %": [round9(place / 19) for place in range(1, 19)],
+        "just enough for 5 %": [round9(place / 19) for place in range(1, 20)],
+        "99, where a hundredth of a level is one score": [
+            round9(place**2 / 99**2) for place in range(1, 100)
+        ],
+        "100": [round9(place**2 / 100**2) for place in range(1, 101)],
+        "100, most of them equal": sorted([0.25] * 60 + [0.5] * 30 + [0.75] * 10),
+        "100, below zero too": [round9((place - 50) / 7) for place in range(100)],
+        "200": [round9(1 - 1 / (1 + place / 20)) for place in range(200)],
+    }
+    cases = []
+    for note, scores in samples.items():
+        for written in ("0.01", "0.05", "0.1", "0.29"):
+            level, count = Fraction(written), len(scores)
+            rank = least_whole_number_from((count + 1) * (1 - level))
+            refused_above = scores[rank - 1] if rank <= count else None
+            # Seen from above, bad scores are what benign ones are seen from below.
+            accepted_below = sorted(scores, reverse=True)[rank - 1] if rank <= count else None
+            cases.append(
+                {
+                    "note": note,
+                    "level": float(written),
+                    "scores": scores,
+                    "order_statistic": {"benign": refused_above, "bad": accepted_below},
+                    "interpolated": {
+                        "benign": interpolated(scores, 1 - level) if rank <= count else None,
+                        "bad": interpolated(scores, level) if rank <= count else None,
+                    },
+                }
+            )
+    return cases
+
+
 def files() -> dict[str, bytes]:
     """Return every golden file's name and bytes."""
     tables = {
@@ -300,6 +354,7 @@ def files() -> dict[str, bytes]:
         "budget": budget(),
         "identity": identity(),
         "slope": slope(),
+        "conformal": conformal(),
     }
     return {
         f"{name}.json": (json.dumps(table, indent=1, ensure_ascii=True, allow_nan=False) + "\n").encode(

@@ -8,8 +8,9 @@ import orjson
 
 from pcs_backend import __version__
 from pcs_backend.batch import BATCH_RECORDS_MAX
-from pcs_backend.conformal.calibration import Label
+from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, Label, ThresholdMethod
 from pcs_backend.conformal.labelling import BY_CHARACTERS_MAX, LABEL_LINES_MAX, LABELS_PATH
+from pcs_backend.conformal.scores import SCORES
 from pcs_backend.exchange import CONFLICT_HEADER, JSON_TYPE, NDJSON_TYPE, PROBLEM_TYPE, REPLAYED_HEADER
 from pcs_backend.http.labels import LABELS_BYTES_MAX
 from pcs_backend.problems import Problem
@@ -17,7 +18,7 @@ from pcs_backend.trace_context import REQUEST_ID_HEADER
 from pcs_core import record as contract
 from pcs_core.identity import EPOCH_MAX
 from pcs_core.regime import Regime
-from pcs_core.verify import Reason
+from pcs_core.verify import Decision, Reason
 
 _Json = dict[str, Any]  # a JSON document under construction
 
@@ -236,7 +237,36 @@ def _outcome() -> _Json:
         "reasons": {"type": "array", "items": {"enum": list(get_args(Reason))}},
         "recomputed": {"type": "object", "required": list(recomputed), "properties": recomputed},
     }
-    return {"type": "object", "required": list(properties), "properties": properties}
+    gated = {
+        "decision": {"enum": list(get_args(Decision)), "description": "Only where the calibrated gate is on"},
+        "calibration": _calibration(),
+    }
+    return {"type": "object", "required": list(properties), "properties": properties | gated}
+
+
+def _calibration() -> _Json:
+    side = {
+        "scope": {"enum": ["tenant", "global"]},
+        "version": {"type": "integer", "minimum": 1},
+        "n": {"type": "integer", "minimum": CLASS_SCORES_MIN},
+        "name": {"enum": list(SCORES)},
+        "method": {"enum": list(get_args(ThresholdMethod))},
+        "score": _NUMBER,
+        "threshold": {"type": ["number", "null"], "description": "null: so few scores support none"},
+    }
+    properties: _Json = {
+        "gate": {"enum": [*get_args(Decision), None]},
+        "missing": {"type": "array", "items": {"enum": list(get_args(Label))}},
+    }
+    for label, level in (("benign", "alpha"), ("bad", "delta")):
+        told = side | {level: _NUMBER}
+        properties[label] = {"type": ["object", "null"], "required": list(told), "properties": told}
+    return {
+        "type": "object",
+        "description": "What the decision followed from; only where the gate is on",
+        "required": list(properties),
+        "properties": properties,
+    }
 
 
 def _entry() -> _Json:

@@ -1,0 +1,208 @@
+"""The gate: what calibrated thresholds say of a record, and how the answer tells it (contract §4).
+
+Each class gives one side. A score above the threshold of benign records is refused, so at most α of benign records are;
+a score below that of bad records is accepted, so at most δ of bad records are. With both sides a record is accepted
+below the second and rejected above the first; between them, or where they cross, nobody can tell. With one side the
+other guarantee is missing, and with none the fixed checks decide alone; the answer names what is missing. Pure.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import numpy as np
+import orjson
+from numpy.typing import NDArray
+
+from pcs_backend.bulk import round9_all
+from pcs_backend.conformal.calibration import (
+    CLASS_SCORES_MIN,
+    GLOBAL_SCOPE,
+    CalibrationSet,
+    Label,
+    Signals,
+    ThresholdMethod,
+)
+from pcs_backend.conformal.provenance import NO_SET, ProvenanceWriter, SetName
+from pcs_backend.conformal.scores import Score
+from pcs_backend.conformal.thresholds import bad_threshold, benign_threshold
+from pcs_core.record import Record
+from pcs_core.verify import Decided, Decision, Verdict
+
+SCORED_TOGETHER_MIN = 8
+"""Records from which on scoring them in one call is cheaper than one by one."""
+
+
+class Side(NamedTuple):
+    """One class of a set, and the threshold that follows from it.
+
+    Attributes:
+        scope: Whose set it is.
+        set_name: The set.
+        score: Computes what is held against the threshold.
+        method: How the threshold was taken.
+        n: Scores of the class.
+        threshold: Infinite where so few scores support none.
+        level: α for benign records, δ for bad ones.
+    """
+
+    scope: Literal["tenant", "global"]
+    set_name: SetName
+    score: Score
+    method: ThresholdMethod
+    n: int
+    threshold: float
+    level: float
+
+
+def side_of(found: CalibrationSet, version: int, score: Score, label: Label) -> Side | None:
+    """Return the side that a class of a set gives; `None` with fewer than `CLASS_SCORES_MIN` scores.
+
+    Args:
+        found: The set.
+        version: Its version in its scope.
+        score: The one that it names.
+        label: The class.
+    """
+    scores = found.benign if label == "benign" else found.bad
+    if len(scores) < CLASS_SCORES_MIN:
+        return None
+    if label == "benign":
+        level, threshold = found.alpha, benign_threshold(scores, found.alpha, found.method)
+    else:
+        level, threshold = found.delta, bad_threshold(scores, found.delta, found.method)
+    return Side(
+        "global" if found.scope == GLOBAL_SCOPE else "tenant",
+        SetName(found.digest, version),
+        score,
+        found.method,
+        len(scores),
+        threshold,
+        level,
+    )
+
+
+class Gate:
+    """Decides on records of one tenant by the sets that are in force. `pcs_core.verify.Calibration` is what it does."""
+
+    def __init__(
+        self, benign: Side | None, bad: Side | None, params_digest: str, *, decides: bool = True
+    ) -> None:
+        """Take both sides.
+
+        Args:
+            benign: From benign records; `None` if there are too few.
+            bad: From bad records; `None` if there are too few.
+            params_digest: Of the parameters in force, for provenance.
+            decides: Whether the gate is on; else outcomes only keep what a later label needs.
+        """
+        self.benign = benign
+        self.bad = bad
+        self.decides = decides
+        names = [SetName() if each is None else each.set_name for each in (benign, bad)]
+        self.provenance = ProvenanceWriter(params_digest, gated=decides, benign=names[0], bad=names[1])
+        missing = [name for name, side in (("benign", benign), ("bad", bad)) if side is None]
+        self._scores_are_one = (
+            benign is not None
+            and bad is not None
+            and (benign.score.name, benign.score.parameters) == (bad.score.name, bad.score.parameters)
+        )
+        self._missing = b',"missing":' + orjson.dumps(missing) + b',"benign":'
+        self._benign_parts = _described(benign, "alpha")
+        self._bad_parts = _described(bad, "delta")
+
+    def decide(self, d_hat: float, coh_star: float, r: float) -> Decided:
+        """Decide on a record. See `pcs_core.verify.Calibration`."""
+        signals = Signals(d_hat, coh_star, r)
+        benign = None if self.benign is None else self.benign.score.of(signals)
+        bad = benign
+        if not self._scores_are_one:
+            bad = None if self.bad is None else self.bad.score.of(signals)
+        return Decided(self._decision(benign, bad), benign, bad)
+
+    def decide_all(self, verdicts: Sequence[Verdict], records: Sequence[Record]) -> list[Verdict]:
+        """Return verdicts with what the gate says: what `decide` says of each, in one go.
+
+        Args:
+            verdicts: Of the other checks.
+            records: Whose they are.
+        """
+        if not self.decides:
+            return list(verdicts)
+        if len(verdicts) < SCORED_TOGETHER_MIN:
+            rounded = round9_all(np.array([(each.coh_star, each.r) for each in records]).ravel()).tolist()
+            return [
+                verdict.gated(self.decide(verdict.recomputed.d_hat, rounded[2 * at], rounded[2 * at + 1]))
+                for at, verdict in enumerate(verdicts)
+            ]
+        signals = np.empty((len(records), 3))
+        signals[:, 0] = [each.recomputed.d_hat for each in verdicts]
+        signals[:, 1] = [each.coh_star for each in records]
+        signals[:, 2] = [each.r for each in records]
+        signals[:, 1:] = round9_all(signals[:, 1:].ravel()).reshape(-1, 2)
+        benign = _scores(self.benign, signals)
+        bad = benign if self._scores_are_one else _scores(self.bad, signals)
+        return [
+            verdict.gated(Decided(self._decision(first, second), first, second))
+            for verdict, first, second in zip(verdicts, benign, bad, strict=True)
+        ]
+
+    def describe(self, decided: Decided) -> bytes:
+        """Return the block that an answer carries: JSON that names sets, thresholds, levels and scores."""
+        return b"".join(
+            (
+                b'{"gate":',
+                b"null" if decided.gate is None else f'"{decided.gate}"'.encode("ascii"),
+                self._missing,
+                _filled(self._benign_parts, decided.benign_score),
+                b',"bad":',
+                _filled(self._bad_parts, decided.bad_score),
+                b"}",
+            )
+        )
+
+    def _decision(self, benign_score: float | None, bad_score: float | None) -> Decision | None:
+        rejects = (
+            self.benign is not None and benign_score is not None and benign_score > self.benign.threshold
+        )
+        if self.bad is None or bad_score is None:
+            if self.benign is None:
+                return None
+            return "REJECT" if rejects else "ACCEPT"
+        accepts = bad_score < self.bad.threshold
+        if accepts:
+            return "ESCALATE" if rejects else "ACCEPT"
+        return "REJECT" if rejects else "ESCALATE"
+
+
+def _scores(side: Side | None, signals: NDArray[np.float64]) -> Sequence[float | None]:
+    scores: list[float | None] = (
+        [None] * len(signals) if side is None else side.score.of_many(signals).tolist()
+    )
+    return scores
+
+
+def _described(side: Side | None, level: str) -> tuple[bytes, bytes] | None:
+    """Return what stands before and after the score of one side."""
+    if side is None:
+        return None
+    assert side.set_name.digest != NO_SET
+    before = {
+        "scope": side.scope,
+        "version": side.set_name.version,
+        "n": side.n,
+        "name": side.score.name,
+        "method": side.method,
+    }
+    threshold = side.threshold if math.isfinite(side.threshold) else None
+    after = {"threshold": threshold, level: side.level}
+    return orjson.dumps(before)[:-1] + b',"score":', b"," + orjson.dumps(after)[1:]
+
+
+def _filled(parts: tuple[bytes, bytes] | None, score: float | None) -> bytes:
+    if parts is None or score is None:
+        return b"null"
+    before, after = parts
+    return b"%b%b%b" % (before, orjson.dumps(score), after)

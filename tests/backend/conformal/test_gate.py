@@ -1,0 +1,143 @@
+"""What the gate decides, what the answer says of it, and that many records are decided as each is alone."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import pcs_records
+from gates import gate_of, set_of
+from pcs_backend.bulk import verify_many
+from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, GLOBAL_SCOPE, Signals
+from pcs_backend.conformal.gate import SCORED_TOGETHER_MIN, Gate
+from pcs_backend.conformal.scores import score_from
+from pcs_backend.outcome_body import outcome_body, status_of
+from pcs_core.params import Params
+from pcs_core.record import Record, decode_record
+from pcs_core.verify import verify
+
+PARAMS = Params()
+SCORE = score_from("weighted", "{}", PARAMS)
+LOW, HIGH = [0.0] * CLASS_SCORES_MIN, [0.999999999] * CLASS_SCORES_MIN
+
+
+def record(**fields: Any) -> Record:
+    return decode_record(pcs_records.body(pcs_records.document(**fields)))
+
+
+HONEST = record()
+"""Its score lies between those of LOW and HIGH."""
+
+
+def answer(gate: Gate, judged: Record = HONEST) -> tuple[int, dict[str, Any]]:
+    verdict = verify(judged, PARAMS, gate)
+    return status_of(verdict), json.loads(outcome_body(judged.pcs_id, verdict, gate))
+
+
+@pytest.mark.parametrize(
+    ("benign", "bad", "decision", "reasons", "missing"),
+    [
+        (HIGH, HIGH, "ACCEPT", [], []),
+        (HIGH, LOW, "ESCALATE", ["score_escalated"], []),
+        (LOW, HIGH, "ESCALATE", ["score_escalated"], []),
+        (LOW, LOW, "REJECT", ["score_rejected"], []),
+        (HIGH, [], "ACCEPT", [], ["bad"]),
+        (LOW, [], "REJECT", ["score_rejected"], ["bad"]),
+        ([], HIGH, "ACCEPT", [], ["benign"]),
+        ([], LOW, "ESCALATE", ["score_escalated"], ["benign"]),
+    ],
+)
+def test_each_side_decides_what_it_can_promise(
+    benign: list[float], bad: list[float], decision: str, reasons: list[str], missing: list[str]
+) -> None:
+    status, body = answer(gate_of(set_of(benign, bad)))
+    assert (status, body["decision"]) == (200 if decision == "ACCEPT" else 202, decision)
+    assert (body["accepted"], body["escalated"]) == (status == 200, status == 202)
+    assert body["reasons"] == reasons
+    assert body["calibration"]["gate"] == decision
+    assert body["calibration"]["missing"] == missing
+
+
+def test_a_score_that_equals_the_threshold_is_neither_above_nor_below() -> None:
+    score = SCORE.of(Signals(verify(HONEST, PARAMS).recomputed.d_hat, HONEST.coh_star, HONEST.r))
+    at = [score] * CLASS_SCORES_MIN
+    assert answer(gate_of(set_of(at, [])))[1]["decision"] == "ACCEPT"
+    assert answer(gate_of(set_of([], at)))[1]["decision"] == "ESCALATE"
+
+
+def test_without_any_set_the_fixed_checks_decide_and_the_answer_says_so() -> None:
+    gate = gate_of(None)
+    status, body = answer(gate)
+    assert (status, body["decision"], body["reasons"]) == (200, "ACCEPT", [])
+    assert body["calibration"] == {"gate": None, "missing": ["benign", "bad"], "benign": None, "bad": None}
+    status, body = answer(gate, record(regime="mixed"))
+    assert (status, body["decision"], body["reasons"]) == (202, "ESCALATE", ["regime_mismatch"])
+
+
+def test_what_fails_a_fixed_check_is_not_accepted_whatever_its_score() -> None:
+    status, body = answer(gate_of(set_of(HIGH, HIGH)), record(regime="mixed"))
+    assert (status, body["decision"], body["reasons"]) == (202, "ESCALATE", ["regime_mismatch"])
+    assert body["calibration"]["gate"] == "ACCEPT"
+    status, body = answer(gate_of(set_of(LOW, LOW)), record(regime="mixed"))
+    assert (status, body["decision"]) == (202, "REJECT")
+    assert body["reasons"] == ["regime_mismatch", "score_rejected"]
+
+
+def test_the_block_names_sets_thresholds_levels_and_scores() -> None:
+    scores = [at / 1000 for at in range(200)]
+    gate = gate_of(set_of(scores, scores, scope="tenant-a", alpha=0.1, delta=0.2), version=7)
+    d_hat = verify(HONEST, PARAMS).recomputed.d_hat
+    score = SCORE.of(Signals(d_hat, HONEST.coh_star, HONEST.r))
+    shared = {"scope": "tenant", "version": 7, "n": 200, "name": "weighted", "method": "order_statistic"}
+    assert answer(gate)[1]["calibration"] == {
+        "gate": "REJECT",
+        "missing": [],
+        "benign": shared | {"score": score, "threshold": 0.180, "alpha": 0.1},  # the 181st of 201 · 0.9
+        "bad": shared | {"score": score, "threshold": 0.039, "delta": 0.2},  # the 40th of 201 · 0.2
+    }
+
+
+def test_each_class_comes_from_the_tenants_set_if_that_has_enough_of_it_else_from_the_global_one() -> None:
+    enough, few = [0.5] * CLASS_SCORES_MIN, [0.5] * (CLASS_SCORES_MIN - 1)
+    own, all_tenants = set_of(enough, few, scope="tenant-a"), set_of(enough, enough, scope=GLOBAL_SCOPE)
+    block = answer(gate_of(own, fallback=all_tenants))[1]["calibration"]
+    assert (block["benign"]["scope"], block["bad"]["scope"], block["missing"]) == ("tenant", "global", [])
+    block = answer(gate_of(own))[1]["calibration"]
+    assert (block["benign"]["n"], block["bad"], block["missing"]) == (CLASS_SCORES_MIN, None, ["bad"])
+
+
+def test_a_threshold_that_so_few_scores_do_not_support_is_none() -> None:
+    block = answer(gate_of(set_of(LOW, [], alpha=0.001)))[1]["calibration"]
+    assert (block["gate"], block["benign"]["threshold"]) == ("ACCEPT", None)
+    block = answer(gate_of(set_of([], HIGH, delta=0.001)))[1]["calibration"]
+    assert (block["gate"], block["bad"]["threshold"]) == ("ESCALATE", None)
+
+
+SIGNAL = st.floats(-0.5, 4) | st.floats(allow_nan=False, allow_infinity=False)
+THRESHOLDS = st.lists(st.floats(0, 1), min_size=CLASS_SCORES_MIN, max_size=CLASS_SCORES_MIN).map(sorted)
+
+
+@given(
+    signals=st.lists(
+        st.tuples(SIGNAL, SIGNAL, st.integers(1, 32)), min_size=1, max_size=3 * SCORED_TOGETHER_MIN
+    ),
+    benign=THRESHOLDS | st.just([]),
+    bad=THRESHOLDS | st.just([]),
+)
+def test_many_records_are_decided_as_each_is_alone(
+    signals: list[tuple[float, float, int]], benign: list[float], bad: list[float]
+) -> None:
+    gate = gate_of(set_of(benign, bad))
+    records = [
+        record(coh_star=coh_star, r=r, epoch=at, N_j={"2": 1, "4": 2, "8": 3, "16": 17, "32": 17 + count})
+        for at, (coh_star, r, count) in enumerate(signals)
+    ]
+    together = gate.decide_all(verify_many(records, PARAMS), records)
+    assert together == [verify(each, PARAMS, gate) for each in records]
+    for each, verdict in zip(records, together, strict=True):
+        body = json.loads(outcome_body(each.pcs_id, verdict, gate))
+        assert (body["decision"] == "ACCEPT") == body["accepted"]
