@@ -373,8 +373,7 @@ class Service:
         while True:
             await self._ports.sleep(HOUSEKEEPING_INTERVAL_S)
             try:
-                while await self._engine.store.purge_expired():  # as many go as came, however many these are
-                    await self._ports.sleep(0)
+                await self._engine.purge()
                 await self._engine.save_snapshot()
                 await self._engine.retire()
             except (BackendError, WalError, OSError) as error:

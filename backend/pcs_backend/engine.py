@@ -23,7 +23,7 @@ import structlog
 
 from pcs_backend.config import Config, Settings
 from pcs_backend.conformal.in_force import Gates
-from pcs_backend.conformal.store import CalibrationStore
+from pcs_backend.conformal.store import ARTIFACT_RENEWED_MS, CalibrationStore
 from pcs_backend.dedup.guarded_store import GuardedStore
 from pcs_backend.dedup.memory_store import MemoryStore
 from pcs_backend.dedup.store import DedupStore
@@ -182,8 +182,7 @@ class Engine:
     @property
     def calibrations(self) -> CalibrationStore:
         """Where labels, calibration sets and promotions are: beside the outcomes."""
-        assert self._memory is not None
-        return self._memory.calibrations
+        return self.store.calibrations
 
     @property
     def store_is_up(self) -> bool:
@@ -283,6 +282,14 @@ class Engine:
             _log.error("the snapshot was not written", error=name_of(error))
         else:
             self._snapshot_at_sequence = at_sequence
+
+    async def purge(self) -> None:
+        """Remove from the store what has expired, and calibration sets that no outcome can name any more."""
+        while await self.store.purge_expired():  # as many go as came, however many these are
+            await self._ports.sleep(0)
+        # Outcomes may name a set for as long as they live. A day more, because it is not said more often that one is needed.
+        lifetime_ms = int(self._config.dedup_ttl_s * 1_000) + ARTIFACT_RENEWED_MS
+        await self.calibrations.purge(int(self._ports.now() * 1_000) - lifetime_ms)
 
     async def retire(self) -> None:
         """Remove old settled segments. With the memory store, only what a snapshot on disk covers."""

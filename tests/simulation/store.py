@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from pcs_backend.conformal.calibration import Labelled, Promotion
+from pcs_backend.conformal.shelf import Shelf
+from pcs_backend.conformal.store import FULL, Artifact, by_digest
 from pcs_backend.dedup.store import (
     CONFLICTS_MAX,
     Candidate,
@@ -20,7 +23,7 @@ from pcs_backend.dedup.store import (
     Outcome,
     Placed,
 )
-from pcs_backend.errors import StoreUnavailableError
+from pcs_backend.errors import StoreFullError, StoreUnavailableError
 from pcs_core.ports import WallClock
 from simulation.trace import Trace
 
@@ -49,12 +52,14 @@ class StoreServer:
         self._outcomes: dict[Key, Outcome] = {}
         self._escalations: dict[Key, None] = {}
         self._conflicts: dict[str, dict[tuple[str, str], Conflict]] = {}
+        self.shelf = Shelf()
 
     def forget_all(self) -> None:
         """Lose everything, as an emptied keyspace does."""
         self._outcomes.clear()
         self._escalations.clear()
         self._conflicts.clear()
+        self.shelf = Shelf()
 
     def get(self, keys: Sequence[Key], now_ms: float) -> list[Outcome | None]:
         """Step of `DedupStore.get`."""
@@ -131,6 +136,7 @@ class StoreClient:
         self._server = server
         self._now = now
         self._is_open = False
+        self.calibrations = CalibrationsClient(server, self.ask, now)
 
     async def open(self) -> None:
         """As `DedupStore.open`."""
@@ -145,11 +151,11 @@ class StoreClient:
 
     async def ping(self) -> None:
         """As `DedupStore.ping`."""
-        await self._ask("ping", lambda: None)
+        await self.ask("ping", lambda: None)
 
     async def get(self, keys: Sequence[Key]) -> list[Outcome | None]:
         """As `DedupStore.get`."""
-        return await self._ask("get", lambda: self._server.get(keys, self._now_ms()))
+        return await self.ask("get", lambda: self._server.get(keys, self._now_ms()))
 
     async def put_first(self, candidates: Sequence[Candidate]) -> list[Placed]:
         """As `DedupStore.put_first`: each record whole, a batch that is broken off perhaps in part."""
@@ -159,40 +165,41 @@ class StoreClient:
             placed.extend(self._server.put_first(each, self._now_ms()) for each in candidates[:limit])
             return placed
 
-        return await self._ask("put_first", put, in_part=put)
+        return await self.ask("put_first", put, in_part=put)
 
     async def note_conflicts(self, conflicts: Sequence[Conflict]) -> None:
         """As `DedupStore.note_conflicts`."""
-        await self._ask("note_conflicts", lambda: self._server.note_conflicts(conflicts))
+        await self.ask("note_conflicts", lambda: self._server.note_conflicts(conflicts))
 
     async def list_conflicts(self, tenant: str, limit: int) -> list[Conflict]:
         """As `DedupStore.list_conflicts`."""
-        return await self._ask("list_conflicts", lambda: self._server.list_conflicts(tenant, limit))
+        return await self.ask("list_conflicts", lambda: self._server.list_conflicts(tenant, limit))
 
     async def list_escalations(self, tenant: str, limit: int) -> list[Escalation]:
         """As `DedupStore.list_escalations`."""
-        return await self._ask(
+        return await self.ask(
             "list_escalations", lambda: self._server.list_escalations(tenant, limit, self._now_ms())
         )
 
     async def ack_escalations(self, keys: Sequence[Key]) -> list[bool]:
         """As `DedupStore.ack_escalations`."""
-        return await self._ask("ack_escalations", lambda: self._server.ack_escalations(keys, self._now_ms()))
+        return await self.ask("ack_escalations", lambda: self._server.ack_escalations(keys, self._now_ms()))
 
     async def purge_expired(self) -> int:
         """As `DedupStore.purge_expired`."""
-        return await self._ask("purge_expired", lambda: self._server.purge_expired(self._now_ms()))
+        return await self.ask("purge_expired", lambda: self._server.purge_expired(self._now_ms()))
 
     async def durability_warnings(self) -> list[str]:
         """As `DedupStore.durability_warnings`."""
-        return await self._ask("durability_warnings", list)
+        return await self.ask("durability_warnings", list)
 
     def _now_ms(self) -> float:
         return self._now() * 1_000
 
-    async def _ask(
+    async def ask(
         self, name: str, step: Callable[[], T], in_part: Callable[[int], object] | None = None
     ) -> T:
+        """Have the server do a step, if the way and the server let it."""
         server, dice = self._server, self._server.dice
         if not self._is_open:
             raise StoreUnavailableError("the simulated store was not opened")
@@ -223,3 +230,57 @@ class StoreClient:
 
     async def _travel(self) -> None:
         await asyncio.sleep(self._server.dice.uniform(0.000_1, 0.005))
+
+
+class CalibrationsClient:
+    """What a client asks of calibrations; a `CalibrationStore`."""
+
+    def __init__(
+        self, server: StoreServer, ask: Callable[[str, Callable[[], T]], Awaitable[T]], now: WallClock
+    ) -> None:
+        self._server = server
+        self._ask = ask
+        self._now = now
+
+    async def put_labels(self, labels: Sequence[Labelled]) -> None:
+        """As `CalibrationStore.put_labels`."""
+        await self._ask("put_labels", lambda: self._server.shelf.put_labels(labels))
+
+    async def list_labels(self, tenant: str | None, *, since_ms: int, limit: int) -> list[Labelled]:
+        """As `CalibrationStore.list_labels`."""
+        return await self._ask("list_labels", lambda: self._server.shelf.list_labels(tenant, since_ms, limit))
+
+    async def keep(self, artifacts: Sequence[bytes]) -> None:
+        """As `CalibrationStore.keep`."""
+        held = by_digest(artifacts)
+
+        def step() -> None:
+            shelf = self._server.shelf
+            if not shelf.has_room(sum(map(shelf.lacks, held))):
+                raise StoreFullError(FULL)
+            for data in held.values():
+                shelf.keep(Artifact(data, int(self._now() * 1_000)))
+
+        await self._ask("keep", step)
+
+    async def fetch(self, digests: Sequence[str]) -> list[bytes | None]:
+        """As `CalibrationStore.fetch`."""
+        return await self._ask("fetch", lambda: self._server.shelf.fetch(digests))
+
+    async def promote(self, promotion: Promotion) -> bool:
+        """As `CalibrationStore.promote`."""
+
+        def step() -> bool:
+            if may := self._server.shelf.may_promote(promotion):
+                self._server.shelf.promote(promotion)
+            return may
+
+        return await self._ask("promote", step)
+
+    async def list_promotions(self, scope: str | None, limit: int) -> list[Promotion]:
+        """As `CalibrationStore.list_promotions`."""
+        return await self._ask("list_promotions", lambda: self._server.shelf.list_promotions(scope, limit))
+
+    async def purge(self, before_ms: int) -> int:
+        """As `CalibrationStore.purge`."""
+        return await self._ask("purge", lambda: self._server.shelf.purge(before_ms))

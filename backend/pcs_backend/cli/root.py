@@ -40,7 +40,19 @@ def cli() -> None:
     """Receive, verify and keep Proof-of-Computation Summaries."""
 
 
-for _command in (serve, check_config, replay, fsck, escalations, conflicts, records, tap, top, keys, calibrate):
+for _command in (
+    serve,
+    check_config,
+    replay,
+    fsck,
+    escalations,
+    conflicts,
+    records,
+    tap,
+    top,
+    keys,
+    calibrate,
+):
     cli.add_command(_command)
 
 

@@ -59,7 +59,7 @@ class Shelf:
 
     def has_room(self, count: int) -> bool:
         """Whether so many more artifacts fit."""
-        return len(self._artifacts) + count <= ARTIFACTS_MAX
+        return not count or len(self._artifacts) + count <= ARTIFACTS_MAX
 
     def lacks(self, digest: str) -> bool:
         """Whether nothing is kept under a digest."""

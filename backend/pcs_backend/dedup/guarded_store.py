@@ -11,9 +11,10 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from typing import TypeVar
 
+from pcs_backend.conformal.guarded_calibrations import GuardedCalibrations
 from pcs_backend.dedup.batching import Batches
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Escalation, Key, Outcome, Placed
-from pcs_backend.errors import OutcomeUnreadableError, StoreUnavailableError
+from pcs_backend.errors import OutcomeUnreadableError, StoreFullError, StoreUnavailableError
 from pcs_core.ports import Sleep
 
 T = TypeVar("T")
@@ -32,6 +33,7 @@ class GuardedStore:
     """Wraps any store; a `DedupStore` itself.
 
     Attributes:
+        calibrations: The store's, behind the same time limit and switch.
         is_up: Whether the last call or ping succeeded.
     """
 
@@ -42,6 +44,7 @@ class GuardedStore:
         self._timeout_s = timeout_s
         self._is_open = False
         self._batches = Batches(lambda candidates: self._asked(lambda: store.put_first(candidates)))
+        self.calibrations = GuardedCalibrations(store.calibrations, self._asked)
         self.is_up = False
 
     async def open(self) -> None:
@@ -116,7 +119,7 @@ class GuardedStore:
         self._check_up()
         try:
             return await self._limited(call())
-        except OutcomeUnreadableError:
+        except (OutcomeUnreadableError, StoreFullError):
             raise  # the store answered
         except StoreUnavailableError:
             self.is_up = False

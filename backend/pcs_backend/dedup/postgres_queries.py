@@ -12,7 +12,8 @@ from operator import attrgetter
 from pcs_backend.dedup.store import Outcome
 
 # Tables that are gone are an outage too.
-PING = "SELECT FROM pcs_outcomes, pcs_escalations, pcs_conflicts LIMIT 0"
+PING = """
+    SELECT FROM pcs_outcomes, pcs_escalations, pcs_conflicts, pcs_labels, pcs_artifacts, pcs_promotions LIMIT 0"""
 
 # Every statement finds its rows by an index, whatever the tables held when it was planned: so it is planned once a
 # connection, and none is planned for an empty table and run on a full one.

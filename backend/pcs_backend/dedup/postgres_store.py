@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 import asyncpg
 
+from pcs_backend.conformal.postgres_calibrations import PostgresCalibrations
 from pcs_backend.dedup import postgres_queries as queries
 from pcs_backend.dedup.migrations import apply_migrations, load_migrations
 from pcs_backend.dedup.store import (
@@ -81,6 +82,7 @@ class PostgresStore:
         self._pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._idle_may_be_dead = False
         self._opening: asyncio.Task[None] | None = None
+        self.calibrations = PostgresCalibrations(self._connection, now)
 
     async def open(self) -> None:
         """As `DedupStore.open`; also brings the schema up to date.

@@ -1,7 +1,7 @@
 """The store on one Redis server, shared by replicas. Redis Cluster is not supported.
 
 Layout, the tenant being the hash tag: `pcs:{tenant}:o:<pcs_id>` an outcome with its expiry, `pcs:{tenant}:esc` the open
-escalations by expiry, `pcs:{tenant}:conf` the conflicts by time. An outcome, its queue entry and its expiry are written
+escalations by expiry, `pcs:{tenant}:conf` the conflicts by time. Labels and calibration sets: `conformal.redis_calibrations`. An outcome, its queue entry and its expiry are written
 by one script (`redis_scripts`).
 
 A batch of more than `SCRIPT_RECORDS_MAX` records may be stored in part when the store fails in between; each record is
@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 import msgspec
 
+from pcs_backend.conformal.redis_calibrations import RedisCalibrations
 from pcs_backend.dedup.outcome_codec import UNREADABLE, decode_outcome, encode_outcome
 from pcs_backend.dedup.redis_connection import CALL_TIMEOUT_S, RedisConnection, RedisRefusedError
 from pcs_backend.dedup.redis_scripts import ACK_ESCALATIONS, NOTE_CONFLICTS, PUT_FIRST
@@ -58,6 +59,7 @@ class RedisStore:
         """
         self._connection = RedisConnection(address, call_timeout_s)
         self._now = now
+        self.calibrations = RedisCalibrations(self._connection, now)
 
     async def open(self) -> None:
         """As `DedupStore.open`."""

@@ -14,6 +14,8 @@ from typing import NamedTuple, Protocol
 
 import msgspec
 
+from pcs_backend.conformal.store import CalibrationStore
+
 CONFLICTS_MAX = 10_000
 """Conflicts kept a tenant; the oldest go first."""
 
@@ -111,6 +113,10 @@ class Escalation(msgspec.Struct, frozen=True, kw_only=True):
 
 class DedupStore(Protocol):
     """What the pipeline asks of a store. All times come from the injected clock, expiry included."""
+
+    @property
+    def calibrations(self) -> CalibrationStore:
+        """What verdicts are calibrated with, in the same database."""
 
     async def open(self) -> None:
         """Connect and prepare. May be called again after it failed.

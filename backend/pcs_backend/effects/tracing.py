@@ -162,6 +162,7 @@ class TracedStore:
         self.ping = store.ping
         self.purge_expired = store.purge_expired
         self.durability_warnings = store.durability_warnings
+        self.calibrations = store.calibrations
 
     async def get(self, keys: Sequence[Key]) -> list[Outcome | None]:
         """As `DedupStore.get`."""

@@ -70,7 +70,7 @@ class TestApplying:
             postgres_dsn, "INSERT INTO pcs_schema_migrations (version, name) VALUES (900, 'of the future')"
         )
         with pytest.raises(
-            DataError, match=r"schema version 900, newer than this program's 2: start a newer"
+            DataError, match=r"schema version 900, newer than this program's 3: start a newer"
         ):
             await store.open()
         await store.close()
@@ -111,8 +111,14 @@ class TestApplying:
             "SELECT indexname, indexdef FROM pg_indexes WHERE schemaname = 'public' AND tablename <> 'pcs_schema_migrations'"
         )
         await connection.close()
-        assert len(rows) == 2 * (1 + PARTITIONS) + 4
-        assert [row["indexname"] for row in rows if "tenant" not in row["indexdef"]] == []
+        assert len(rows) == 2 * (1 + PARTITIONS) + 4 + 7
+        # An artifact is found by the digest of its bytes alone; a promotion's tenant is its scope.
+        assert sorted(row["indexname"] for row in rows if "tenant" not in row["indexdef"]) == [
+            "pcs_artifacts_by_need",
+            "pcs_artifacts_pkey",
+            "pcs_promotions_by_digest",
+            "pcs_promotions_pkey",
+        ]
 
 
 PUT_FIRST_OF_THE_RELEASE_BEFORE = """
