@@ -12,8 +12,8 @@ from outcomes import NOW_MS
 from pcs_backend.conformal.build import (
     FIT_SHARE,
     HOUR_MS,
-    Built,
     BuildSettings,
+    Built,
     build_set,
     is_fitting,
     lost_classes,
