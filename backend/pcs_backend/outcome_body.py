@@ -31,11 +31,7 @@ def outcome_body(pcs_id: str, verdict: Verdict, gate: Gate | None = None) -> byt
     body = _encode(_OutcomeBody(pcs_id, accepted, not accepted, verdict.reasons, verdict.recomputed))
     if gate is None or verdict.decided is None:
         return body
-    return b'%b,"decision":"%b","calibration":%b}' % (
-        body[:-1],
-        verdict.decision.encode("ascii"),
-        gate.describe(verdict.decided),
-    )
+    return gate.add_to(body, verdict)
 
 
 def status_of(verdict: Verdict) -> int:

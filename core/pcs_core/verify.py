@@ -64,7 +64,7 @@ _SCORE_REASONS: Mapping[Decision | None, Reason] = MappingProxyType(
 )
 
 
-class Recomputed(msgspec.Struct, frozen=True, rename={"d_hat": "D_hat"}):
+class Recomputed(msgspec.Struct, frozen=True, gc=False, rename={"d_hat": "D_hat"}):
     """What the verifier computes from N_j itself, rounded to nine decimals.
 
     Attributes:
@@ -105,7 +105,7 @@ class Calibration(Protocol):
         """
 
 
-class Verdict(msgspec.Struct, frozen=True):
+class Verdict(msgspec.Struct, frozen=True, gc=False):
     """What the checks found.
 
     Attributes:

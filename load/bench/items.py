@@ -97,6 +97,11 @@ def batch(size: int, algorithm: str, store: str, workers: int, services: int = 1
     return f"batch {size} {algorithm} {store} {workers}w{shared}"
 
 
+def gated(name: str) -> str:
+    """Return the name of an item with the calibrated gate on."""
+    return f"{name} gate"
+
+
 def driver(size: int, store: str) -> str:
     """Return the name of the floor of a store."""
     return f"driver alone, {store}, {size}"
@@ -113,9 +118,12 @@ def plan(sizes: Sizes) -> list[Item]:
         Item(F4, lambda rig: _syncs(rig, sizes.syncs)),
         Item(F1, lambda rig: _http(rig, sizes.constant)),
         _single(sizes, "hmac", "memory", 1),
+        _single(sizes, "hmac", "memory", 1, with_gate=True),
         Item(F2, lambda rig: _loop(rig, "F2", sizes.checks, str(rig.pool("hmac").bodies))),
         _batch(sizes, 100, "hmac", "memory", 1),
+        _batch(sizes, 100, "hmac", "memory", 1, with_gate=True),
         _batch(sizes, 1_000, "hmac", "memory", 1),
+        _batch(sizes, 1_000, "hmac", "memory", 1, with_gate=True),
         _driver(sizes, 100, "redis"),
         _batch(sizes, 100, "hmac", "redis", 1),
         _driver(sizes, 100, "postgres"),
@@ -162,16 +170,27 @@ QUICK_ITEMS = (
 """What a few seconds are enough for."""
 
 
-def _single(sizes: Sizes, algorithm: str, store: str, workers: int) -> Item:
-    setup = Setup(algorithm, store, workers)
+def _single(sizes: Sizes, algorithm: str, store: str, workers: int, *, with_gate: bool = False) -> Item:
+    setup = Setup(algorithm, store, workers, gated=with_gate)
     load = Load(sizes.single, connections=SINGLE_CONNECTIONS)
-    return Item(single(algorithm, store, workers), lambda rig: rig.run(setup, load))
+    name = single(algorithm, store, workers)
+    return Item(gated(name) if with_gate else name, lambda rig: rig.run(setup, load))
 
 
-def _batch(sizes: Sizes, size: int, algorithm: str, store: str, workers: int, *, services: int = 1) -> Item:
-    setup = Setup(algorithm, store, workers, services)
+def _batch(
+    sizes: Sizes,
+    size: int,
+    algorithm: str,
+    store: str,
+    workers: int,
+    *,
+    services: int = 1,
+    with_gate: bool = False,
+) -> Item:
+    setup = Setup(algorithm, store, workers, services, gated=with_gate)
     load = _batches(sizes, size, algorithm, workers * services)
-    return Item(batch(size, algorithm, store, workers, services), lambda rig: rig.run(setup, load))
+    name = batch(size, algorithm, store, workers, services)
+    return Item(gated(name) if with_gate else name, lambda rig: rig.run(setup, load))
 
 
 def _batches(sizes: Sizes, size: int, algorithm: str, processes: int) -> Load:

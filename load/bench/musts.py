@@ -9,7 +9,7 @@ import statistics
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
-from bench.items import F1, F2, F4, NOMINAL, bare, batch, driver, single
+from bench.items import F1, F2, F4, NOMINAL, bare, batch, driver, gated, single
 from bench.rig import Figures
 
 P99, P95 = 2, 1
@@ -52,7 +52,7 @@ class Must(NamedTuple):
 def judge(results: Results) -> list[Must]:
     """Return a line for everything that was measured."""
     lines: list[Must] = []
-    for make in (_durable, _single, _batches, _signatures, _stores, _overload, _services, _million):
+    for make in (_durable, _single, _batches, _signatures, _stores, _overload, _services, _million, _gate):
         lines += make(results)
     return lines
 
@@ -221,6 +221,18 @@ def _million(results: Results) -> list[Must]:
     ]
 
 
+def _gate(results: Results) -> list[Must]:
+    pairs = [
+        ("single", single("hmac", "memory", 1)),
+        *((f"batches of {size}", batch(size, "hmac", "memory", 1)) for size in (100, 1_000)),
+    ]
+    return [
+        line
+        for what, name in pairs
+        for line in _compare(results, 8, f"{what}, HMAC, memory, gate on / off", gated(name), [name], 0.9)
+    ]
+
+
 def _compare(
     results: Results, number: int, what: str, name: str, floors: Sequence[str], target: float
 ) -> list[Must]:
@@ -230,7 +242,9 @@ def _compare(
     ratio = _ratio(results[name], [results[floor] for floor in floors])
     rates = [_median(results[each], lambda figures: figures.rate) for each in (name, *floors)]
     cpus = [_median(results[each], lambda figures: figures.cpu_us) for each in (name, *floors[:1])]
-    by_cpu = f"; by CPU time {cpus[1] / cpus[0]:.2f}" if len(floors) == 1 and number < 6 and all(cpus) else ""
+    by_cpu = (
+        f"; by CPU time {cpus[1] / cpus[0]:.2f}" if len(floors) == 1 and number != 6 and all(cpus) else ""
+    )
     figures = " against ".join(f"{rate:,.0f}/s" for rate in rates) + by_cpu
     return [Must(number, what, f"{ratio:.2f}", f"≥ {target:g}", _met(ratio >= target), figures)]
 

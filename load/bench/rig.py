@@ -17,9 +17,11 @@ from urllib.parse import urlsplit
 
 import msgspec
 import orjson
+import uvloop
 
 from bench.job import Found, Job
 from bench.pool import ED25519_PUBLIC_B64, HMAC_SECRET, Pool, make_pool
+from gates import promote, set_of
 from pcs_backend.engine import SNAPSHOT
 from pcs_core.signing import SigningAlgorithm
 from processes import Backend, clean_environment
@@ -28,6 +30,11 @@ from servers import PostgresServer, RedisServer
 SUBMIT_PATH = "/v1/pcs/submit"
 BATCH_PATH = "/v1/pcs/batch"
 CLIENT_TIMEOUT_S = 900.0
+
+GATE_SET = set_of(
+    [at / 1_000 for at in range(1_000)], [at / 1_000 for at in range(1_000)], alpha=0.4, delta=0.5
+)
+"""As large as sets are by default. Of the records of the pools some lie below both thresholds, some between, some above."""
 
 _LOAD_FOLDER = Path(__file__).resolve().parents[1]
 _PYTHONPATH = os.pathsep.join([str(_LOAD_FOLDER), str(_LOAD_FOLDER.parent / "tests")])
@@ -41,12 +48,14 @@ class Setup(NamedTuple):
         store: `memory`, `redis` or `postgres`.
         workers: Processes of one service.
         services: Services that share the store, each with a data folder of its own.
+        gated: Whether the calibrated gate is on, with a set in force.
     """
 
     algorithm: str = "hmac"
     store: str = "memory"
     workers: int = 1
     services: int = 1
+    gated: bool = False
 
 
 class Load(msgspec.Struct, frozen=True):
@@ -169,6 +178,8 @@ class Rig:
         keys = {"PCS_SIGN_ALG": "hmac", "PCS_HMAC_KEY": HMAC_SECRET}
         if setup.algorithm == SigningAlgorithm.ED25519:
             keys = {"PCS_SIGN_ALG": "ed25519", "PCS_ED25519_PUB_B64": ED25519_PUBLIC_B64}
+        if setup.gated:
+            variables["ENABLE_CONFORMAL_GATE"] = "true"
         with contextlib.ExitStack() as stack:
             store = stack.enter_context(self.store(setup.store))
             services = []
@@ -177,6 +188,8 @@ class Rig:
                 service.command = [sys.executable, "-m", "pcs_backend", "serve"]
                 if setup.workers > 1:
                     service.command += ["--workers", str(setup.workers)]
+                if setup.gated:
+                    uvloop.run(promote(service.variables, GATE_SET))
                 services.append(stack.enter_context(service))
                 _check_started(service)
             yield services

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import orjson
@@ -25,7 +25,7 @@ from pcs_backend.conformal.calibration import (
     Signals,
     ThresholdMethod,
 )
-from pcs_backend.conformal.provenance import NO_SET, ProvenanceWriter, SetName
+from pcs_backend.conformal.provenance import ProvenanceWriter, SetName
 from pcs_backend.conformal.scores import Score
 from pcs_backend.conformal.thresholds import bad_threshold, benign_threshold
 from pcs_core.record import Record
@@ -109,9 +109,11 @@ class Gate:
             and bad is not None
             and (benign.score.name, benign.score.parameters) == (bad.score.name, bad.score.parameters)
         )
-        self._missing = b',"missing":' + orjson.dumps(missing) + b',"benign":'
-        self._benign_parts = _described(benign, "alpha")
-        self._bad_parts = _described(bad, "delta")
+        self._parts = {
+            (decision, gate): self._write_parts(decision, gate)
+            for decision in get_args(Decision)
+            for gate in (*get_args(Decision), None)
+        }
 
     def decide(self, d_hat: float, coh_star: float, r: float) -> Decided:
         """Decide on a record. See `pcs_core.verify.Calibration`."""
@@ -149,19 +151,34 @@ class Gate:
             for verdict, first, second in zip(verdicts, benign, bad, strict=True)
         ]
 
-    def describe(self, decided: Decided) -> bytes:
-        """Return the block that an answer carries: JSON that names sets, thresholds, levels and scores."""
-        return b"".join(
-            (
-                b'{"gate":',
-                b"null" if decided.gate is None else f'"{decided.gate}"'.encode("ascii"),
-                self._missing,
-                _filled(self._benign_parts, decided.benign_score),
-                b',"bad":',
-                _filled(self._bad_parts, decided.bad_score),
-                b"}",
-            )
-        )
+    def add_to(self, body: bytes, verdict: Verdict) -> bytes:
+        """Return an answer's body with `decision`, and what it followed from, as further members (contract §4)."""
+        decided = verdict.decided
+        assert decided is not None
+        gate, first, second = decided.gate, decided.benign_score, decided.bad_score
+        before, between, after = self._parts[verdict.decision, gate]
+        one = _spelled(first)
+        other = one if second is first else _spelled(second)
+        return b"%b,%b%b%b%b%b" % (body[:-1], before, one, between, other, after)
+
+    def _write_parts(self, decision: Decision, gate: Decision | None) -> tuple[bytes, bytes, bytes]:
+        """Return what stands before, between and after the two scores: the same for every record decided so."""
+        sides = {"benign": (self.benign, "alpha"), "bad": (self.bad, "delta")}
+        block = {
+            "decision": decision,
+            "calibration": {
+                "gate": gate,
+                "missing": [name for name, (side, _) in sides.items() if side is None],
+                **{name: _described(side, level) for name, (side, level) in sides.items()},
+            },
+        }
+        text = orjson.dumps(block)[1:].replace(b'"<score>"', b"\0")
+        if self.benign is None:
+            text = b"\0" + text
+        if self.bad is None:
+            text += b"\0"
+        before, between, after = text.split(b"\0")
+        return before, between, after
 
     def _decision(self, benign_score: float | None, bad_score: float | None) -> Decision | None:
         rejects = (
@@ -184,25 +201,19 @@ def _scores(side: Side | None, signals: NDArray[np.float64]) -> Sequence[float |
     return scores
 
 
-def _described(side: Side | None, level: str) -> tuple[bytes, bytes] | None:
-    """Return what stands before and after the score of one side."""
+def _spelled(score: float | None) -> bytes:
+    return b"" if score is None else repr(score).encode()
+
+
+def _described(side: Side | None, level: str) -> dict[str, object] | None:
+    """Return what an answer says of one side."""
     if side is None:
         return None
-    assert side.set_name.digest != NO_SET
-    before = {
+    return {
         "scope": side.scope,
         "version": side.set_name.version,
         "n": side.n,
-        "name": side.score.name,
-        "method": side.method,
+        "score": "<score>",
+        "threshold": side.threshold if math.isfinite(side.threshold) else None,
+        level: side.level,
     }
-    threshold = side.threshold if math.isfinite(side.threshold) else None
-    after = {"threshold": threshold, level: side.level}
-    return orjson.dumps(before)[:-1] + b',"score":', b"," + orjson.dumps(after)[1:]
-
-
-def _filled(parts: tuple[bytes, bytes] | None, score: float | None) -> bytes:
-    if parts is None or score is None:
-        return b"null"
-    before, after = parts
-    return b"%b%b%b" % (before, orjson.dumps(score), after)

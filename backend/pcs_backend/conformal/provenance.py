@@ -44,16 +44,20 @@ class SetName(NamedTuple):
 
 
 class Inputs(NamedTuple):
-    """What `verify` reads of every record, as it was sent."""
+    """What `verify` reads of every record, as it was sent; `n_j` names the scales."""
 
-    scales: list[int]
-    counts: list[int]
+    n_j: dict[str, int]
     d_hat: float
     coh_star: float
     r: float
     budget: float
     regime: Regime
     degraded: bool
+
+    @property
+    def scales(self) -> list[int]:
+        """Those of `n_j`, ascending."""
+        return sorted(map(int, self.n_j))
 
 
 class DirectionInputs(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,7 +82,7 @@ class DirectionInputs(msgspec.Struct, frozen=True, kw_only=True):
     proof: DirectionProof | None = None
 
 
-class Provenance(msgspec.Struct, frozen=True, kw_only=True):
+class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What an outcome follows from.
 
     Attributes:
@@ -87,7 +91,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
         params: Digest of the parameters.
         gated: Whether the gate was on.
         benign: The set that gave the threshold of benign records.
-        bad: The set that gave the threshold of bad records.
+        other_bad: The set that gave the threshold of bad records, if it is another one.
         inputs: The record's.
         directions: What was asked of its directions; `None` for nothing.
     """
@@ -97,9 +101,14 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     params: str
     gated: bool
     benign: SetName
-    bad: SetName
+    other_bad: SetName | None = None
     inputs: Inputs
     directions: DirectionInputs | None = None
+
+    @property
+    def bad(self) -> SetName:
+        """The set that gave the threshold of bad records."""
+        return self.benign if self.other_bad is None else self.other_bad
 
     @property
     def sets(self) -> tuple[str, str]:
@@ -109,8 +118,9 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def signals(self) -> Signals:
         """What a score saw of the record."""
+        record = self.record("")
         return Signals(
-            round9(theil_sen_slope(self.inputs.scales, self.inputs.counts)),
+            round9(theil_sen_slope(record.scales, record.counts)),
             round9(self.inputs.coh_star),
             round9(self.inputs.r),
         )
@@ -128,7 +138,7 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
             sent_at="",
             seed=directions.seed if directions else 0,
             scales=inputs.scales,
-            n_j=dict(zip(map(str, inputs.scales), inputs.counts, strict=True)),
+            n_j=inputs.n_j,
             d_hat=inputs.d_hat,
             coh_star=inputs.coh_star,
             v_star=[],
@@ -170,16 +180,16 @@ class ProvenanceWriter:
             "params": params_digest,
             "gated": gated,
             "benign": benign,
-            "bad": bad,
         }
-        self._head = msgspec.json.encode(shared)[:-1] + b',"inputs":'
+        if bad != benign:
+            shared["other_bad"] = bad
+        self._head = msgspec.json.encode(shared).decode()[:-1] + ',"inputs":'
 
     def write(self, record: Record, directions: Directions) -> str:
         """Return the provenance of one record's outcome."""
         inputs = orjson.dumps(
             [
-                record.scales,
-                record.counts,
+                record.n_j,
                 record.d_hat,
                 record.coh_star,
                 record.r,
@@ -187,11 +197,11 @@ class ProvenanceWriter:
                 record.regime,
                 record.ft.degraded,
             ]
-        )
+        ).decode()
         if directions is NOT_ASKED:
-            return (self._head + inputs + b"}").decode()
-        asked = msgspec.json.encode(_direction_inputs(record, directions))
-        return (self._head + inputs + b',"directions":' + asked + b"}").decode()
+            return f"{self._head}{inputs}}}"
+        asked = msgspec.json.encode(_direction_inputs(record, directions)).decode()
+        return f'{self._head}{inputs},"directions":{asked}}}'
 
 
 def _direction_inputs(record: Record, directions: Directions) -> DirectionInputs:

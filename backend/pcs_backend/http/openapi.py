@@ -8,9 +8,8 @@ import orjson
 
 from pcs_backend import __version__
 from pcs_backend.batch import BATCH_RECORDS_MAX
-from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, Label, ThresholdMethod
+from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, Label
 from pcs_backend.conformal.labelling import BY_CHARACTERS_MAX, LABEL_LINES_MAX, LABELS_PATH
-from pcs_backend.conformal.scores import SCORES
 from pcs_backend.exchange import CONFLICT_HEADER, JSON_TYPE, NDJSON_TYPE, PROBLEM_TYPE, REPLAYED_HEADER
 from pcs_backend.http.labels import LABELS_BYTES_MAX
 from pcs_backend.problems import Problem
@@ -249,8 +248,6 @@ def _calibration() -> _Json:
         "scope": {"enum": ["tenant", "global"]},
         "version": {"type": "integer", "minimum": 1},
         "n": {"type": "integer", "minimum": CLASS_SCORES_MIN},
-        "name": {"enum": list(SCORES)},
-        "method": {"enum": list(get_args(ThresholdMethod))},
         "score": _NUMBER,
         "threshold": {"type": ["number", "null"], "description": "null: so few scores support none"},
     }

@@ -92,7 +92,7 @@ def test_the_block_names_sets_thresholds_levels_and_scores() -> None:
     gate = gate_of(set_of(scores, scores, scope="tenant-a", alpha=0.1, delta=0.2), version=7)
     d_hat = verify(HONEST, PARAMS).recomputed.d_hat
     score = SCORE.of(Signals(d_hat, HONEST.coh_star, HONEST.r))
-    shared = {"scope": "tenant", "version": 7, "n": 200, "name": "weighted", "method": "order_statistic"}
+    shared = {"scope": "tenant", "version": 7, "n": 200}
     assert answer(gate)[1]["calibration"] == {
         "gate": "REJECT",
         "missing": [],

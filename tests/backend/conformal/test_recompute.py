@@ -103,7 +103,7 @@ def test_what_was_altered_comes_out_otherwise() -> None:
     stored = outcome(record(), gate_of(SET))
     for altered in (
         msgspec.structs.replace(stored, status=200 if stored.status == 202 else 202),
-        msgspec.structs.replace(stored, body=stored.body.replace(b"weighted", b"weighted ")),
+        msgspec.structs.replace(stored, body=stored.body.replace(b"alpha", b"Alpha")),
         msgspec.structs.replace(stored, provenance=stored.provenance.replace("0.83", "0.82")),
     ):
         again = recompute(altered, artifacts(SET))

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Annotated, ClassVar, Self
 
+import numpy as np
 from msgspec import Meta
 
+from pcs_backend.bulk import round9_all
 from pcs_backend.conformal.calibration import Signals
-from pcs_backend.conformal.scores.score import StoredScore
+from pcs_backend.conformal.scores.score import Floats, StoredScore
 from pcs_core.canonical import round9
 from pcs_core.params import Params
 
@@ -55,6 +57,17 @@ class WeightedScore(StoredScore, frozen=True):
             + self.coh_star * _clip(1 - coh_star / self.coh_star_range)
             + self.r * _clip(abs(r - self.r_middle) / self.r_middle)
         )
+
+    def of_many(self, signals: Floats) -> Floats:
+        """See `Score`: the same operations in the same order, on columns."""
+        d_hat, coh_star, r = signals.T
+        with np.errstate(over="ignore"):
+            odd = (
+                self.d_hat * np.clip(1 - d_hat / self.d_hat_range, 0.0, 1.0)
+                + self.coh_star * np.clip(1 - coh_star / self.coh_star_range, 0.0, 1.0)
+                + self.r * np.clip(np.abs(r - self.r_middle) / self.r_middle, 0.0, 1.0)
+            )
+        return round9_all(odd)
 
 
 def _clip(value: float) -> float:
