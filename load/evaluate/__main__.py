@@ -9,19 +9,21 @@ import argparse
 import os
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from copy import copy
 from pathlib import Path
 from typing import NamedTuple
 
-from evaluate import page, picture, results, tuning
+from evaluate import page, picture, results, tuning, verdicts
 from evaluate.measure import CODEBOOK_STREAMS, by_kind, measure_all, train_codebooks
+from evaluate.scoring import Fits, add_scores, fit_scores
 from evaluate.sources import TEST, TUNING, Text, load
 from evaluate.streams import HEALTHY, LENGTHS, Source, build, kinds_for, source_of
 from pcs_agent.signals import Codebook
 
 DOCS = results.ROOT / "docs"
 
-TUNING_SEED, TEST_SEED, CODEBOOK_SEED = 70, 71, 72
+TUNING_SEED, TEST_SEED, CODEBOOK_SEED, FITTING_SEED, CALIBRATION_SEED, JUDGED_SEED = 70, 71, 72, 73, 74, 75
 CODEBOOK_LENGTH = 200
 
 
@@ -32,7 +34,10 @@ class Counts(NamedTuple):
     each_kind: int
 
 
-FULL, LONG, FEW = Counts(150, 90), Counts(90, 45), Counts(60, 30)
+FULL, LONG = Counts(150, 90), Counts(90, 45)
+JUDGED = Counts(900, 150)
+"""Of verdicts, to calibrate and to judge: only what a record says is measured, in a fraction of the time."""
+
 LONG_FROM = 500
 """From so many tokens on there are fewer streams, as each takes longer."""
 
@@ -44,25 +49,66 @@ def main() -> None:
     learned = _sources(TUNING)
     codebooks = train_codebooks(build(learned, HEALTHY, CODEBOOK_LENGTH, CODEBOOK_STREAMS, CODEBOOK_SEED))
     if arguments.step == "tune":
-        measured, _ = _measure(learned, codebooks, TUNING_SEED, arguments)
-        tuning.write(tuning.decide(measured))
-        _say(f"wrote {tuning.TUNING_FILE}")
+        _tune(learned, codebooks, arguments)
         return
     decided = tuning.read()
-    measured, streams = _measure(_sources(TEST), codebooks, TEST_SEED, arguments)
-    rows = results.judge(measured, decided)
+    tested = _sources(TEST)
+    measured, streams = _measure(tested, codebooks, TEST_SEED, arguments)
+    rows = results.judge(_with_scores(measured, decided.fits), decided)
+    decisions = _judge(learned, tested, decided, arguments)
     run = results.describe(
         arguments.command, streams, time.monotonic() - begun, decided.texts, tuning.pin(TEST)
     )
     folder = arguments.out
     if arguments.keep:
         rows, run = results.join(results.read(folder / "evaluation"), rows, run)
+        decisions = verdicts.join(verdicts.read(folder / "evaluation" / verdicts.FILE), decisions)
     results.write(folder / "evaluation", rows, run)
-    page.write_tables(folder / "evaluation.md", rows, run, decided)
+    verdicts.write(folder / "evaluation" / verdicts.FILE, decisions)
+    page.write_tables(folder / "evaluation.md", rows, run, decided, decisions)
     picture.draw(folder / "pictures" / "evaluation.svg", rows)
     for row, goal, met in page.goals_met(rows, decided):
         print(f"{row.kind:8} {row.signal:8} {row.auroc:.3f}, goal {goal}: {'met' if met else 'NOT MET'}")
     _say(f"{run.streams} streams, {run.seconds} s; wrote {folder / 'evaluation.md'}")
+
+
+def _tune(sources: Sequence[Source], codebooks: Sequence[Codebook], arguments: argparse.Namespace) -> None:
+    fitting, _ = _measure(sources, None, FITTING_SEED, arguments)
+    fits = {length: fit_scores(values) for length, values in fitting.items()}
+    measured, _ = _measure(sources, codebooks, TUNING_SEED, arguments)
+    decided = tuning.decide(
+        _with_scores(measured, {str(length): each for length, each in fits.items()}), fits
+    )
+    tuning.write(decided)
+    _say(f"default score: {decided.default_score} of {decided.score_means}; wrote {tuning.TUNING_FILE}")
+
+
+def _with_scores(measured: tuning.Measured, fits: Mapping[str, Fits]) -> tuning.Measured:
+    return {length: add_scores(values, fits[str(length)]) for length, values in measured.items()}
+
+
+def _judge(
+    learned: Sequence[Source],
+    tested: Sequence[Source],
+    decided: tuning.Tuning,
+    arguments: argparse.Namespace,
+) -> list[verdicts.Row]:
+    """Return what the gate decides on streams of the test texts."""
+    chosen = copy(arguments)
+    chosen.lengths = [length for length in verdicts.LENGTHS if length in arguments.lengths]
+    calibrating = {}
+    for name, sources in ((verdicts.SAME, tested), (verdicts.OTHER, learned)):
+        measured, _ = _measure(sources, None, CALIBRATION_SEED, chosen, JUDGED)
+        calibrating[name] = _with_scores(measured, decided.fits)
+    measured, _ = _measure(tested, None, JUDGED_SEED, chosen, JUDGED)
+    rows = []
+    for length, judged in _with_scores(measured, decided.fits).items():
+        every = [kind for kind in judged if kind != HEALTHY]
+        seen = [kind for kind in every if kind in decided.seen]
+        for name, values in calibrating.items():
+            for bad_kinds in ((verdicts.ALL, every), (verdicts.SEEN, seen)):
+                rows += verdicts.decide(values[length], judged, length, name, bad_kinds)
+    return rows
 
 
 def _sources(texts: Sequence[Text]) -> list[Source]:
@@ -70,15 +116,21 @@ def _sources(texts: Sequence[Text]) -> list[Source]:
 
 
 def _measure(
-    sources: Sequence[Source], codebooks: Sequence[Codebook], seed: int, arguments: argparse.Namespace
+    sources: Sequence[Source],
+    codebooks: Sequence[Codebook] | None,
+    seed: int,
+    arguments: argparse.Namespace,
+    counts: Counts | None = None,
 ) -> tuple[tuning.Measured, int]:
     measured = {}
     streams = 0
     for length in arguments.lengths:
-        counts = FEW if arguments.few else LONG if length >= LONG_FROM else FULL
+        wanted = counts or (LONG if length >= LONG_FROM else FULL)
+        if arguments.few:
+            wanted = Counts(wanted.healthy // 3, wanted.each_kind // 3)
         built = []
         for kind in kinds_for(length):
-            count = counts.healthy if kind == HEALTHY else counts.each_kind
+            count = wanted.healthy if kind == HEALTHY else wanted.each_kind
             built += build(sources, kind, length, count, seed)
         measured[length] = by_kind(built, measure_all(built, codebooks, arguments.jobs))
         streams += len(built)

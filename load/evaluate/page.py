@@ -5,19 +5,34 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from evaluate import verdicts
 from evaluate.measure import BASELINES, PQ_SIGNALS, SIGNALS
+from evaluate.page_verdicts import verdict_tables
 from evaluate.results import Row, Run
+from evaluate.scoring import scores_for
+from evaluate.tables import table
 from evaluate.tuning import FIRST_LOOK_LENGTH, Pinned, Tuning
+from pcs_backend.conformal.scores import SCORES
 
 BEGIN, END = "<!-- tables: begin, written by make evaluate -->", "<!-- tables: end -->"
 
 GOALS = (("loop", 0.99), ("drift", 0.90))
 """By the first word of the kind, at `FIRST_LOOK_LENGTH` tokens."""
 
-_HEADINGS = ("kind", "D̂", "coh★", "r", "combined", "shift", "r_pq, seeds 1 to 3", "length", "sentences")
+_HEADINGS = (
+    "kind",
+    *("D̂", "coh★", "r", "shift"),
+    *SCORES,
+    "learned, kind not shown",
+    "r_pq, seeds 1 to 3",
+    "length",
+    "sentences",
+)
 
 
-def write_tables(path: Path, rows: Sequence[Row], run: Run, tuning: Tuning) -> None:
+def write_tables(
+    path: Path, rows: Sequence[Row], run: Run, tuning: Tuning, decisions: Sequence[verdicts.Row]
+) -> None:
     """Put the tables between the marks of a page.
 
     Raises:
@@ -28,7 +43,8 @@ def write_tables(path: Path, rows: Sequence[Row], run: Run, tuning: Tuning) -> N
     _, end, after = rest.partition(END)
     if not (begin and end):
         raise ValueError(f"{path.name}: found no marks for the tables; allowed: a page with both")
-    path.write_text(f"{before}{BEGIN}\n\n{_tables(rows, run, tuning)}\n\n{END}{after}", encoding="utf-8")
+    tables = "\n\n".join([*_tables(rows, run, tuning), *verdict_tables(decisions, tuning)])
+    path.write_text(f"{before}{BEGIN}\n\n{tables}\n\n{END}{after}", encoding="utf-8")
 
 
 def goals_met(rows: Sequence[Row], tuning: Tuning) -> list[tuple[Row, float, bool]]:
@@ -42,12 +58,18 @@ def goals_met(rows: Sequence[Row], tuning: Tuning) -> list[tuple[Row, float, boo
     return found
 
 
-def _tables(rows: Sequence[Row], run: Run, tuning: Tuning) -> str:
+def _tables(rows: Sequence[Row], run: Run, tuning: Tuning) -> list[str]:
     parts = [_where(run), "### Goals, at 200 tokens", _goals(rows, tuning)]
+    parts += ["### Scores on the tuning texts, mean over lengths and kinds", _means(tuning)]
     for length in sorted({row.length for row in rows}):
         here = [row for row in rows if row.length == length]
         parts += [f"### {length} tokens ({_counts(here)})", _by_kind(here, tuning)]
-    return "\n\n".join(parts)
+    return parts
+
+
+def _means(tuning: Tuning) -> str:
+    means = (f"{tuning.score_means[name]:.3f}" for name in SCORES)
+    return table([("", *SCORES), ("AUROC", *means)])
 
 
 def _where(run: Run) -> str:
@@ -56,7 +78,7 @@ def _where(run: Run) -> str:
             f"`{run.command}` on commit {run.commit}: {run.streams:,} streams in {run.seconds} s ({run.machine}).",
             f"Tuning: commit {run.tuning_commit}; SHA-256 over decisions and code `{run.digest}`.",
             "",
-            _table(
+            table(
                 [
                     ("text", "used for", "package", "SHA-256 of the package"),
                     *_texts(run.tuned_on, "tuning, codebooks"),
@@ -75,7 +97,7 @@ def _goals(rows: Sequence[Row], tuning: Tuning) -> str:
     lines = [("kind", "signal that tuning chose", "AUROC", "goal", "met")]
     for row, goal, met in goals_met(rows, tuning):
         lines.append((row.kind, row.signal, _with_interval(row), f"{goal:.2f}", "yes" if met else "**no**"))
-    return _table(lines)
+    return table(lines)
 
 
 def _by_kind(rows: Sequence[Row], tuning: Tuning) -> str:
@@ -85,10 +107,11 @@ def _by_kind(rows: Sequence[Row], tuning: Tuning) -> str:
         chosen = tuning.first_look[kind]
         cells = [_cell(by_signal[name], chosen) for name in SIGNALS]
         pq = [by_signal[name].auroc for name in PQ_SIGNALS]
+        cells += [_with_interval(by_signal[name]) for name in scores_for(kind)]
         cells.append(" / ".join(f"{each:.3f}" for each in pq))
         cells += [_with_interval(by_signal[name]) for name in BASELINES]
         lines.append((kind, *cells))
-    return _table(lines)
+    return table(lines)
 
 
 def _cell(row: Row, chosen: str) -> str:
@@ -102,8 +125,3 @@ def _with_interval(row: Row) -> str:
 
 def _counts(rows: Sequence[Row]) -> str:
     return f"{rows[0].healthy_streams} healthy streams, {rows[0].bad_streams} of each other kind"
-
-
-def _table(lines: Sequence[Sequence[str]]) -> str:
-    rows = ["| " + " | ".join(line) + " |" for line in lines]
-    return "\n".join([rows[0], "|---" * len(lines[0]) + "|", *rows[1:]])

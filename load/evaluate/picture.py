@@ -12,8 +12,9 @@ LINES = (
     ("r", "#0b6e4f"),
     ("d_hat", "#b5179e"),
     ("coh_star", "#3a0ca3"),
-    ("combined", "#f77f00"),
     ("shift", "#d00000"),
+    ("weighted", "#f77f00"),
+    ("mahalanobis", "#4895ef"),
     ("sentences", "#888888"),
 )
 _COLUMNS, _WIDTH, _HEIGHT = 3, 250, 170

@@ -1,4 +1,4 @@
-"""What an evaluation found: one row for each length, kind and signal, and where and with what it was run."""
+"""What an evaluation found: one row for each length, kind, and signal or score, and where and with what it was run."""
 
 from __future__ import annotations
 
@@ -13,16 +13,15 @@ from pathlib import Path
 import msgspec
 
 from evaluate.auroc import interval
-from evaluate.measure import BASELINES, PQ_SIGNALS, SIGNALS
 from evaluate.streams import HEALTHY
-from evaluate.tuning import HIGH, TUNING_FILE, Measured, Pinned, Tuning, digest
+from evaluate.tuning import HIGH, TUNING_FILE, Measured, Pinned, Tuning, digest, names_for
 
 ROOT = Path(__file__).resolve().parents[2]
-_MEASURED_PATHS = ("load/evaluate", "agent", "core")
+_MEASURED_PATHS = ("load/evaluate", "agent", "core", "backend/pcs_backend/conformal")
 
 
 class Row(msgspec.Struct, frozen=True):
-    """The AUROC of a signal for a kind at a length, in the direction that tuning fixed."""
+    """The AUROC of a signal or score for a kind at a length, in the direction that tuning fixed."""
 
     length: int
     kind: str
@@ -40,10 +39,10 @@ class Run(msgspec.Struct, frozen=True):
 
     Attributes:
         command: What was run.
-        commit: Short hash of the commit, with `+` where agent, core or evaluation had changes that were not committed.
+        commit: Short hash of the commit, with `+` where agent, core, conformal or evaluation had changes that were not committed.
         tuning_commit: The last commit that changed the decisions.
         digest: As `evaluate.tuning.digest` says.
-        streams: How many were measured.
+        streams: How many were measured for the rows; those that verdicts take come on top.
         seconds: How long it took.
         machine: Processor, cores and Python.
         tuned_on: Texts of tuning.
@@ -62,13 +61,13 @@ class Run(msgspec.Struct, frozen=True):
 
 
 def judge(measured: Measured, tuning: Tuning) -> list[Row]:
-    """Return a row for each length, kind and signal."""
+    """Return a row for each length, kind, and signal or score."""
     rows = []
     for length, values in measured.items():
         for kind in values:
             if kind == HEALTHY:
                 continue
-            for name in (*SIGNALS, *PQ_SIGNALS, *BASELINES):
+            for name in names_for(kind):
                 bad_when = tuning.directions[name][kind]
                 sign = 1.0 if bad_when == HIGH else -1.0
                 bad, good = sign * values[kind][name], sign * values[HEALTHY][name]

@@ -1,8 +1,8 @@
 """What was chosen by looking at figures, and where it is kept.
 
 `python -m evaluate tune` measures streams of the tuning texts and writes `tuning.json`: for each signal and kind whether
-high or low values are bad, and which signal is looked at first for a kind. `make evaluate` reads it and changes nothing
-in it.
+high or low values are bad, which signal is looked at first for a kind, what the scores were fitted to, which of them is
+the default and which kinds they see. `make evaluate` reads it and changes nothing in it.
 """
 
 from __future__ import annotations
@@ -16,8 +16,10 @@ import numpy as np
 
 from evaluate.auroc import auroc
 from evaluate.measure import BASELINES, PQ_SIGNALS, SIGNALS, Values
+from evaluate.scoring import LEARNED, scores_for, unseen_by
 from evaluate.sources import TUNING, Text
 from evaluate.streams import HEALTHY
+from pcs_backend.conformal.scores import SCORES
 
 FOLDER = Path(__file__).resolve().parent
 TUNING_FILE = FOLDER / "tuning.json"
@@ -26,7 +28,10 @@ HIGH, LOW = "high", "low"
 FIRST_LOOK_LENGTH = 200
 """Length at which the goals are set, and so the signal for a kind is chosen."""
 
-_CODE = ("auroc.py", "measure.py", "sources.py", "streams.py", "tuning.py")
+SEEN_AUROC_MIN = 0.90
+"""AUROC of the default score from which on a kind counts as seen."""
+
+_CODE = ("auroc.py", "measure.py", "scoring.py", "sources.py", "streams.py", "tuning.py", "verdicts.py")
 
 Measured = Mapping[int, Mapping[str, Values]]
 """Values by length and kind."""
@@ -47,15 +52,24 @@ class Tuning(msgspec.Struct, frozen=True):
     Attributes:
         texts: What it was decided on.
         directions: By signal and kind whether `high` or `low` values are bad: the sign of the mean, over the lengths,
-            of the AUROC's distance from one half.
+            of the AUROC's distance from one half. A high score is bad by definition.
         first_look: By kind the signal with the best AUROC at 200 tokens; where equal, with the best mean over the lengths.
         aurocs: By signal and kind, at 200 tokens and in that direction.
+        score_means: The mean AUROC of each score over all lengths and kinds; of the learned one for kinds it was not
+            shown, as nobody knows which kind comes next.
+        default_score: The one with the greatest.
+        seen: Kinds that the default score sees at 200 tokens.
+        fits: Parameters of the scores, by length and name; fitted to other streams than those of the figures.
     """
 
     texts: list[Pinned]
     directions: dict[str, dict[str, str]]
     first_look: dict[str, str]
     aurocs: dict[str, dict[str, float]]
+    score_means: dict[str, float]
+    default_score: str
+    seen: list[str]
+    fits: dict[str, dict[str, str]]
 
 
 def pin(texts: Sequence[Text]) -> list[Pinned]:
@@ -63,32 +77,53 @@ def pin(texts: Sequence[Text]) -> list[Pinned]:
     return [Pinned(text.name, text.package, text.version, text.sha256) for text in texts]
 
 
-def decide(measured: Measured) -> Tuning:
+def names_for(kind: str) -> tuple[str, ...]:
+    """Return the names of everything that is judged for a kind."""
+    return (*SIGNALS, *PQ_SIGNALS, *BASELINES, *scores_for(kind))
+
+
+def decide(measured: Measured, fits: Mapping[int, Mapping[str, str]]) -> Tuning:
     """Return the decisions that figures of tuning texts lead to.
 
     Args:
-        measured: Values of streams of the tuning texts, `FIRST_LOOK_LENGTH` among the lengths.
+        measured: Values and scores of streams of the tuning texts, `FIRST_LOOK_LENGTH` among the lengths.
+        fits: What made the scores, by length.
     """
     kinds = [kind for kind in measured[FIRST_LOOK_LENGTH] if kind != HEALTHY]
-    signals = (*SIGNALS, *PQ_SIGNALS, *BASELINES)
-    directions: dict[str, dict[str, str]] = {name: {} for name in signals}
-    aurocs: dict[str, dict[str, float]] = {name: {} for name in signals}
-    means: dict[str, dict[str, float]] = {name: {} for name in signals}
-    for name in signals:
-        for kind in kinds:
+    directions: dict[str, dict[str, str]] = {}
+    aurocs: dict[str, dict[str, float]] = {}
+    means: dict[str, dict[str, float]] = {}
+    by_score: dict[str, list[float]] = {name: [] for name in SCORES}
+    for kind in kinds:
+        for name in names_for(kind):
             found = {
                 length: auroc(values[kind][name], values[HEALTHY][name])
                 for length, values in measured.items()
                 if kind in values
             }
             mean = float(np.mean(list(found.values())))
-            is_high = mean >= 0.5
-            directions[name][kind] = HIGH if is_high else LOW
+            is_high = mean >= 0.5 or name in scores_for(kind)
+            directions.setdefault(name, {})[kind] = HIGH if is_high else LOW
             here = found[FIRST_LOOK_LENGTH]
-            aurocs[name][kind] = round(here if is_high else 1 - here, 3)
-            means[name][kind] = round(mean if is_high else 1 - mean, 3)
+            aurocs.setdefault(name, {})[kind] = round(here if is_high else 1 - here, 3)
+            means.setdefault(name, {})[kind] = round(mean if is_high else 1 - mean, 3)
+            if name in SCORES and name != LEARNED:
+                by_score[name] += found.values()
+            elif name == unseen_by(kind):
+                by_score[LEARNED] += found.values()
     first_look = {kind: _best(kind, aurocs, means) for kind in kinds}
-    return Tuning(pin(TUNING), directions, first_look, aurocs)
+    score_means = {name: round(float(np.mean(found)), 3) for name, found in by_score.items()}
+    default = max(score_means, key=lambda name: score_means[name])
+    return Tuning(
+        texts=pin(TUNING),
+        directions=directions,
+        first_look=first_look,
+        aurocs=aurocs,
+        score_means=score_means,
+        default_score=default,
+        seen=[kind for kind in kinds if aurocs[default][kind] >= SEEN_AUROC_MIN],
+        fits={str(length): dict(each) for length, each in fits.items()},
+    )
 
 
 def _best(

@@ -5,23 +5,26 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from scipy.stats import mannwhitneyu, norm
 
-from evaluate import page, picture, results, tuning
+from evaluate import page, picture, results, tuning, verdicts
 from evaluate.auroc import auroc, interval
 from evaluate.measure import (
     PQ_SIGNALS,
     SIGNALS,
     by_kind,
-    combine,
     measure_all,
     rows_of,
     train_codebooks,
 )
+from evaluate.scoring import add_scores, fit_scores
 from evaluate.sources import TEST, TUNING, words_of
 from evaluate.streams import HEALTHY, LENGTHS, LOOP_PERIODS, Source, Stream, build, kinds_for, source_of
+from pcs_backend.conformal.scores import DEFAULT_SCORE, FITTED_SCORES, SCORES
+from pcs_backend.conformal.thresholds import benign_threshold
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "evaluation.md"
@@ -135,33 +138,43 @@ def test_neither_length_nor_the_number_of_sentences_tells_the_kind(sources: list
             assert found.std() > 0
 
 
-def test_combined_score_is_the_designs() -> None:
-    assert combine(1.75, 0.525, 0.325) == pytest.approx(0.35 * 0.5 + 0.40 * 0.5 + 0.25 * 0.5)
-    assert combine(0, 0, 0.65) == pytest.approx(0.75)
-
-
 def test_a_small_run_from_streams_to_page_and_picture(sources: list[Source], tmp_path: Path) -> None:
     codebooks = train_codebooks(build(sources, HEALTHY, 200, 2, 10))
     kinds = (HEALTHY, "loop 10", "drift", "random")
-    built = [stream for kind in kinds for stream in build(sources, kind, 100, 12, 11)]
-    values = by_kind(built, measure_all(built, codebooks, jobs=1))
-    decided = tuning.decide({tuning.FIRST_LOOK_LENGTH: values})
+    built = [stream for kind in kinds for stream in build(sources, kind, 100, 16, 11)]
+    other = [stream for kind in kinds for stream in build(sources, kind, 100, 30, 12)]
+    fits = fit_scores(by_kind(other, measure_all(other, None, jobs=2)))
+    values = add_scores(by_kind(built, measure_all(built, codebooks, jobs=1)), fits)
+    decided = tuning.decide({tuning.FIRST_LOOK_LENGTH: values}, {tuning.FIRST_LOOK_LENGTH: fits})
     rows = results.judge({tuning.FIRST_LOOK_LENGTH: values}, decided)
     found = {(row.kind, row.signal): row for row in rows}
 
     loop = found["loop 10", "r"]
-    assert (loop.bad_when, loop.bad_streams, loop.healthy_streams) == ("low", 12, 12)
+    assert (loop.bad_when, loop.bad_streams, loop.healthy_streams) == ("low", 16, 16)
     assert loop.auroc > 0.99
     assert all(found["loop 10", name].auroc > 0.95 for name in PQ_SIGNALS)
     assert {found[kind, "length"].auroc for kind in kinds[1:]} == {0.5}
-    assert {signal for _, signal in found} >= {*SIGNALS, *PQ_SIGNALS}
+    assert {signal for _, signal in found} >= {*SIGNALS, *PQ_SIGNALS, *SCORES}
+    assert found["loop 10", "mahalanobis"].auroc > 0.99
+    assert {row.bad_when for row in rows if row.signal in SCORES} == {"high"}
+    assert ("loop 10", "learned without loop") in found
+    assert ("drift", "learned without loop") not in found
+    assert set(decided.score_means) == set(SCORES)
+    assert decided.default_score == max(decided.score_means, key=lambda name: decided.score_means[name])
+
+    every = (verdicts.ALL, kinds[1:])
+    decisions = verdicts.decide(values, values, 100, verdicts.SAME, every)
+    decisions += verdicts.decide(values, values, 100, verdicts.SAME, (verdicts.SEEN, ("loop 10",)))
+    decisions += [msgspec.structs.replace(row, calibrated_on=verdicts.OTHER) for row in decisions]
+    verdicts.write(tmp_path / verdicts.FILE, decisions)
+    assert verdicts.read(tmp_path / verdicts.FILE) == decisions
 
     run = results.describe("a test", len(built), 1.0, decided.texts, tuning.pin(TEST))
     results.write(tmp_path, rows, run)
     assert results.read(tmp_path) == (rows, run)
     written = tmp_path / "evaluation.md"
     written.write_text(f"before\n{page.BEGIN}\nold\n{page.END}\nafter\n", encoding="utf-8")
-    page.write_tables(written, rows, run, decided)
+    page.write_tables(written, rows, run, decided, decisions)
     text = written.read_text(encoding="utf-8")
     assert text.startswith("before\n")
     assert text.endswith("after\n")
@@ -193,6 +206,57 @@ def test_tuning_and_test_share_no_package_and_directions_are_of_the_tuning_texts
     assert tuning.read().texts == tuning.pin(TUNING)
 
 
+def test_decisions_follow_from_the_thresholds_of_both_classes() -> None:
+    calibration = {HEALTHY: {name: np.arange(100.0) for name in SCORES}}
+    calibration["bad"] = {name: np.arange(60.0, 160.0) for name in SCORES}
+    judged = {HEALTHY: {name: np.array([63.0, 64.0, 80.0, 94.0, 95.0]) for name in SCORES}}
+    rows = verdicts.decide(calibration, judged, 50, verdicts.SAME, (verdicts.ALL, ["bad"]))
+    row = next(row for row in rows if row.score == DEFAULT_SCORE and row.level == 0.05)
+    # Benign: the 96th of 100 smallest, 95. Bad: the 5th smallest, 64.
+    assert (row.accepted, row.refused, row.above, row.below) == (1, 0, 0, 1)
+    crossed = verdicts.decide(
+        {HEALTHY: calibration[HEALTHY], "bad": {name: np.arange(200.0, 300.0) for name in SCORES}},
+        {"bad": {name: np.array([95.0, 96.0, 203.0, 204.0]) for name in SCORES}},
+        50,
+        verdicts.SAME,
+        (verdicts.ALL, ["bad"]),
+    )
+    row = next(row for row in crossed if row.score == DEFAULT_SCORE and row.level == 0.05)
+    assert (row.accepted, row.refused, row.above, row.below) == (1, 1, 3, 3)
+
+
+def test_rates_to_expect_are_those_of_simulated_calibrations() -> None:
+    rng = np.random.default_rng(3)
+    low, high = verdicts.expected_range(200, 300, 0.05)
+    inside = 0
+    for _ in range(2_000):
+        threshold = benign_threshold(sorted(rng.random(200).tolist()), 0.05)
+        inside += low <= float((rng.random(300) > threshold).mean()) <= high
+    assert 0.94 <= inside / 2_000 <= 0.98
+    assert 0 < low < 0.05 < high
+
+
+def test_the_default_score_is_the_one_that_tuning_chose() -> None:
+    decided = tuning.read()
+    assert decided.default_score == DEFAULT_SCORE
+    assert set(decided.fits) == {str(length) for length in LENGTHS}
+    assert all(set(FITTED_SCORES) < set(fits) for fits in decided.fits.values())
+
+
+def test_calibrated_on_the_same_texts_the_gate_errs_as_often_as_theory_says() -> None:
+    every = verdicts.read(ROOT / "docs" / "evaluation" / verdicts.FILE)
+    same = [row for row in every if (row.calibrated_on, row.bad_kinds) == (verdicts.SAME, verdicts.ALL)]
+    assert len({(row.length, row.score, row.level) for row in same}) == 2 * 3 * 3
+    for length, score, level in {(row.length, row.score, row.level) for row in same}:
+        rows = [row for row in same if (row.length, row.score, row.level) == (length, score, level)]
+        healthy, *bad = rows
+        low, high = verdicts.expected_range(healthy.benign_scores, healthy.streams, level, 0.999)
+        assert low <= healthy.above / healthy.streams <= high
+        judged = sum(row.streams for row in bad)
+        low, high = verdicts.expected_range(healthy.bad_scores, judged, level, 0.999)
+        assert low <= sum(row.below for row in bad) / judged <= high
+
+
 def test_committed_results_are_of_this_code_and_the_page_shows_them(tmp_path: Path) -> None:
     rows, run = results.read(ROOT / "docs" / "evaluation")
     assert run.digest == tuning.digest()
@@ -201,7 +265,9 @@ def test_committed_results_are_of_this_code_and_the_page_shows_them(tmp_path: Pa
     assert (run.tuned_on, run.tested_on) == (tuning.pin(TUNING), tuning.pin(TEST))
     copy = tmp_path / "evaluation.md"
     copy.write_bytes(PAGE.read_bytes())
-    page.write_tables(copy, rows, run, tuning.read())
+    decisions = verdicts.read(ROOT / "docs" / "evaluation" / verdicts.FILE)
+    assert {row.length for row in decisions} == set(verdicts.LENGTHS)
+    page.write_tables(copy, rows, run, tuning.read(), decisions)
     assert copy.read_bytes() == PAGE.read_bytes()
     picture.draw(tmp_path / "evaluation.svg", rows)
     assert (tmp_path / "evaluation.svg").read_bytes() == (ROOT / "docs/pictures/evaluation.svg").read_bytes()

@@ -107,6 +107,13 @@ def test_many_are_scored_as_one_is_to_the_bit(score: Score) -> None:
 
 
 @EVERY_SCORE
+@given(st.lists(ANY_SIGNALS, min_size=1, max_size=20))
+def test_any_finite_signals_are_scored_together_as_alone(score: Score, found: list[Signals]) -> None:
+    together = score.of_many(np.array(found))
+    assert [each.hex() for each in together.tolist()] == [score.of(each).hex() for each in found]
+
+
+@EVERY_SCORE
 @given(ANY_SIGNALS)
 def test_any_finite_signals_have_a_finite_rounded_score(score: Score, found: Signals) -> None:
     value = score.of(found)

@@ -12,6 +12,10 @@ from pcs_backend.conformal.calibration import Signals
 
 Floats = NDArray[np.float64]
 
+FARTHEST = 1e6
+"""Fitted scores take signals beyond it, of either sign, as if they were there: claims may be any finite number, whose
+squares would not be."""
+
 
 class Score(Protocol):
     """Maps signals to a number: higher is odder. It is finite, and rounded to nine decimals.
@@ -50,13 +54,10 @@ class StoredScore(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
         """See `Score`."""
         return _encoder.encode(self).decode()
 
-    def of(self, signals: Signals) -> float:
-        """See `Score`."""
-        raise NotImplementedError
 
-    def of_many(self, signals: Floats) -> Floats:
-        """See `Score`. One by one: whole columns at once would round otherwise than Python does."""
-        return np.array([self.of(Signals(*row)) for row in signals.tolist()], dtype=np.float64)
+def clip(value: float, low: float, high: float) -> float:
+    """Return the value, or the end of the range that it is beyond."""
+    return low if value < low else min(value, high)
 
 
 _encoder = msgspec.json.Encoder(order="sorted")

@@ -9,7 +9,7 @@ from msgspec import Meta
 
 from pcs_backend.bulk import round9_all
 from pcs_backend.conformal.calibration import Signals
-from pcs_backend.conformal.scores.score import Floats, StoredScore
+from pcs_backend.conformal.scores.score import Floats, StoredScore, clip
 from pcs_core.canonical import round9
 from pcs_core.params import Params
 
@@ -53,9 +53,9 @@ class WeightedScore(StoredScore, frozen=True):
         """See `Score`."""
         d_hat, coh_star, r = signals
         return round9(
-            self.d_hat * _clip(1 - d_hat / self.d_hat_range)
-            + self.coh_star * _clip(1 - coh_star / self.coh_star_range)
-            + self.r * _clip(abs(r - self.r_middle) / self.r_middle)
+            self.d_hat * clip(1 - d_hat / self.d_hat_range, 0.0, 1.0)
+            + self.coh_star * clip(1 - coh_star / self.coh_star_range, 0.0, 1.0)
+            + self.r * clip(abs(r - self.r_middle) / self.r_middle, 0.0, 1.0)
         )
 
     def of_many(self, signals: Floats) -> Floats:
@@ -68,7 +68,3 @@ class WeightedScore(StoredScore, frozen=True):
                 + self.r * np.clip(np.abs(r - self.r_middle) / self.r_middle, 0.0, 1.0)
             )
         return round9_all(odd)
-
-
-def _clip(value: float) -> float:
-    return min(1.0, max(0.0, value))
