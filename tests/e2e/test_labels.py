@@ -25,6 +25,7 @@ pytestmark = [pytest.mark.slow]
 PATH = "/v1/calibration/labels"
 LOGGING = {"ENABLE_CALIBRATION_LOGGING": "true"}
 LOGIN = {"CALIBRATION_USER": "ops", "CALIBRATION_PASS": "a-password"}
+WEIGHTED = {"CALIBRATION_SCORE": "weighted"}  # of which no label goes into a fit
 WAIT_S = 20.0
 NDJSON = "application/x-ndjson"
 
@@ -205,7 +206,7 @@ class TestCalibrate:
         """240 records, half of them odd; without any set the fixed checks decide, then the set, then nothing again."""
         count = 120
         data = tmp_path / "data"
-        with Backend(data, ENABLE_CONFORMAL_GATE="true") as backend:
+        with Backend(data, **WEIGHTED, ENABLE_CONFORMAL_GATE="true") as backend:
 
             def calibrate(*arguments: str) -> tuple[int, str]:
                 done = run("pcs-backend", "calibrate", *arguments, **backend.variables)
@@ -265,7 +266,7 @@ class TestCalibrate:
     async def test_store_that_backends_share_is_asked_directly(
         self, tmp_path: Path, store_variables: dict[str, str]
     ) -> None:
-        environ = {"DATA_DIR": str(tmp_path / "data"), **store_variables}
+        environ = {"DATA_DIR": str(tmp_path / "data"), **WEIGHTED, **store_variables}
         (tmp_path / "data" / "wal").mkdir(parents=True)
         now_ms = int(time.time() * 1_000)
         lines = [whole(number, "bad" if number % 2 else "benign", now_ms) for number in range(200)]
@@ -276,7 +277,7 @@ class TestCalibrate:
         assert (history["version"], history["benign"], history["bad"]) == (1, 100, 100)
 
     async def test_set_that_would_lose_a_guarantee_is_not_promoted_unless_asked(self, tmp_path: Path) -> None:
-        environ = {"DATA_DIR": str(tmp_path / "data"), "CALIBRATION_WINDOW_H": "1"}
+        environ = {"DATA_DIR": str(tmp_path / "data"), **WEIGHTED, "CALIBRATION_WINDOW_H": "1"}
         now_ms = int(time.time() * 1_000)
 
         def imported(count: int, label: str, first: int) -> None:
@@ -296,7 +297,7 @@ class TestCalibrate:
         assert (asked.returncode, b"version 2 is in force for all tenants" in asked.stdout) == (0, True)
 
     async def test_report_tells_what_picking_by_verdict_does(self, tmp_path: Path) -> None:
-        environ = {"DATA_DIR": str(tmp_path / "data")}
+        environ = {"DATA_DIR": str(tmp_path / "data"), **WEIGHTED}
         (tmp_path / "data" / "wal").mkdir(parents=True)
         now_ms = int(time.time() * 1_000)
         lines = [whole(number, "benign", now_ms, picked=number >= 150) for number in range(200)]
@@ -310,7 +311,7 @@ class TestCalibrate:
         assert "with records picked by their verdicts: 200 benign" in text
 
     async def test_lines_that_are_not_taken_are_named_and_the_others_are(self, tmp_path: Path) -> None:
-        environ = {"DATA_DIR": str(tmp_path / "data")}
+        environ = {"DATA_DIR": str(tmp_path / "data"), **WEIGHTED}
         (tmp_path / "data" / "wal").mkdir(parents=True)
         lines = [whole(1, "bad", 1), "{", "", json.dumps(said(1)), whole(2, "odd", 1)]
         done = run("pcs-backend", "calibrate", "import", "-", stdin="\n".join(lines).encode(), **environ)

@@ -27,6 +27,7 @@ from pcs_backend.conformal.calibration import (
     Trigger,
 )
 from pcs_backend.conformal.scores import DEFAULT_SCORE, FITTED_SCORES, Score, fit, score_from
+from pcs_backend.conformal.scores.mahalanobis import MahalanobisScore
 from pcs_backend.conformal.thresholds import bad_threshold, benign_threshold
 from pcs_backend.errors import ScoreError
 from pcs_core.params import Params
@@ -166,6 +167,11 @@ def has_threshold(calibration_set: CalibrationSet, label: Label) -> bool:
     return len(scores) >= CLASS_SCORES_MIN
 
 
+def fits(score: str, label: Label) -> bool:
+    """Whether a score is fitted to records of a class, so that a part of their labels goes there."""
+    return score in FITTED_SCORES and (label == "benign" or score != MahalanobisScore.name)
+
+
 def is_fitting(label: Labelled) -> bool:
     """Whether a record is of the part that fits a score. It is for ever, or never."""
     digest = hashlib.sha256(f"fit|{label.tenant}|{label.pcs_id}".encode()).digest()
@@ -228,9 +234,8 @@ def _sort(labels: Sequence[Labelled], settings: BuildSettings, now_ms: int, *, c
     recent = [each for each in labels if each.labelled_at_ms >= begins_ms]
     fair = [each for each in recent if count_picked or not each.picked_by_verdict]
     fair.sort(key=lambda each: (-each.labelled_at_ms, each.tenant, each.pcs_id))
-    is_fitted = settings.score in FITTED_SCORES
-    fitting = [each for each in fair if is_fitted and is_fitting(each)]
-    counted = [each for each in fair if not (is_fitted and is_fitting(each))]
+    fitting = [each for each in fair if fits(settings.score, each.label) and is_fitting(each)]
+    counted = [each for each in fair if not fits(settings.score, each.label) or not is_fitting(each)]
     return _Sorted(
         outdated=len(labels) - len(recent),
         picked=len(recent) - len(fair),

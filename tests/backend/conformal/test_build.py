@@ -15,6 +15,7 @@ from pcs_backend.conformal.build import (
     BuildSettings,
     Built,
     build_set,
+    fits,
     is_fitting,
     lost_classes,
     report,
@@ -171,12 +172,14 @@ class TestFit:
         given = labels(900) + labels(900, "bad", first=5_000)
         built = build(given, BuildSettings(score=score))
         assert built.benign.fitting == sum(is_fitting(each) for each in given[:900])
-        assert built.bad.fitting == sum(is_fitting(each) for each in given[900:])
+        assert built.bad.fitting == sum(is_fitting(each) for each in given[900:] if fits(score, "bad"))
         made = built.calibration_set
         assert made is not None, built.why_none
         of = score_from(made.score, made.score_parameters, Params()).of
         assert made.benign == tuple(sorted(of(each.signals) for each in given[:900] if not is_fitting(each)))
-        assert made.bad == tuple(sorted(of(each.signals) for each in given[900:] if not is_fitting(each)))
+        assert made.bad == tuple(
+            sorted(of(each.signals) for each in given[900:] if not fits(score, "bad") or not is_fitting(each))
+        )
         assert made.digest == (build(given[::-1], BuildSettings(score=score)).calibration_set or made).digest
 
     @pytest.mark.parametrize("score", FITTED_SCORES)
@@ -185,6 +188,18 @@ class TestFit:
         assert built.calibration_set is None
         assert built.why_none != ""
         assert built.benign.why_none == built.why_none
+
+    def test_score_that_looks_at_benign_records_alone_leaves_all_bad_ones_to_calibrate(self) -> None:
+        assert [fits(score, "bad") for score in ("weighted", "mahalanobis", "learned")] == [
+            False,
+            False,
+            True,
+        ]
+        assert [fits(score, "benign") for score in ("weighted", "mahalanobis", "learned")] == [
+            False,
+            True,
+            True,
+        ]
 
     def test_weighted_score_is_fitted_to_nothing(self) -> None:
         assert build(labels(200)).benign.fitting == 0
