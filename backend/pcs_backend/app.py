@@ -21,7 +21,8 @@ import structlog
 from aiohttp import web
 
 from pcs_backend.batch import BATCH_PATH
-from pcs_backend.config import ALLOWED, Config
+from pcs_backend.config import ALLOWED, Config, is_loopback
+from pcs_backend.conformal.labelling import Labelling
 from pcs_backend.engine import Engine, Ports, server_store
 from pcs_backend.errors import BackendError, ConfigError, StoreUnavailableError
 from pcs_backend.exchange import JSON_TYPE, NDJSON_TYPE
@@ -30,7 +31,9 @@ from pcs_backend.http.arrivals import Arrivals
 from pcs_backend.http.body import BodyReader
 from pcs_backend.http.express import ExpressServer
 from pcs_backend.http.intake import Intake
+from pcs_backend.http.labels import LABELS_REALM, Admission, Labels
 from pcs_backend.http.listener import Listener
+from pcs_backend.http.login import Login
 from pcs_backend.http.openapi import build_openapi
 from pcs_backend.http.overload import REQUESTS_MIN, Overload, thread_busy_s
 from pcs_backend.http.peers import Peers
@@ -212,7 +215,8 @@ class Service:
     async def _listen(self, announce: Callable[[str], None]) -> tuple[web.ServerRunner, Listener]:
         settings = self._config.settings
         engine = self._engine
-        login = (settings.metrics_user, settings.metrics_pass) if settings.metrics_user else None
+        metrics_login = _login(settings.metrics_user, settings.metrics_pass, "metrics")
+        labels_login = _login(settings.calibration_user, settings.calibration_pass, LABELS_REALM)
         body_readers = {
             SUBMIT_PATH: BodyReader(
                 size_bytes_max=settings.max_body_bytes, timeout_s=settings.body_timeout_s
@@ -248,9 +252,11 @@ class Service:
             openapi=build_openapi(
                 size_bytes_max=settings.max_body_bytes,
                 batch_bytes_max=body_readers[BATCH_PATH].size_bytes_max,
-                metrics_need_login=login is not None,
+                metrics_need_login=metrics_login is not None,
+                labels_have_login=labels_login is not None,
             ),
-            metrics_login=login,
+            metrics_login=metrics_login,
+            labels=self._labels(labels_login),
             sleep=self._ports.sleep,
         )
         server = ExpressServer(routes.handle, submits, self._intake, engine.metrics.connections_refused.inc)
@@ -263,6 +269,21 @@ class Service:
             await listener.adopt([socket.socket(fileno=each) for each in self._seat.listening])
             announce("")  # the supervisor knows it
         return runner, listener
+
+    def _labels(self, login: Login | None) -> Labels:
+        settings, engine = self._config.settings, self._engine
+        return Labels(
+            labelling=Labelling(engine.store.get, engine.calibrations, self._ports.now),
+            admission=Admission(
+                trust=self._config.trust.get,
+                peers=self._peers if settings.tls_client_ca else None,
+                login=login,
+                is_local=is_loopback(settings.host),
+            ),
+            health=self,
+            now=self._ports.now,
+            body_timeout_s=settings.body_timeout_s,
+        )
 
     @contextlib.asynccontextmanager
     async def _answer_siblings(self, whole: Workers) -> AsyncIterator[None]:
@@ -289,7 +310,7 @@ class Service:
             connections_max=ADMIN_CONNECTIONS_MAX, shared_bytes_max=self._config.settings.bodies_max_bytes
         )
         engine = self._engine
-        routes = AdminRoutes(engine.store, engine.tap, self._whole)
+        routes = AdminRoutes(engine.store, engine.calibrations, engine.tap, self._whole)
         runner = web.ServerRunner(ProblemServer(routes.handle, intake))
         await runner.setup()
 
@@ -419,6 +440,10 @@ class Service:
             lambda: float(self._config.settings.disk_free_min_bytes),
             max,
         )
+
+
+def _login(user: str, password: str, realm: str) -> Login | None:
+    return Login(user, password, realm) if user else None
 
 
 def _new_spans() -> Spans:

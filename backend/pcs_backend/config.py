@@ -6,12 +6,16 @@ import importlib.util
 import ipaddress
 import os
 import re
-from collections.abc import Mapping
-from typing import Annotated, Literal
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Literal, get_args
 
 import msgspec
 from msgspec import Meta
 
+from pcs_backend.conformal.build import BuildSettings
+from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, SET_SCORES_MAX, ThresholdMethod
+from pcs_backend.conformal.scores import DEFAULT_SCORE, SCORES
+from pcs_backend.conformal.store import LABELS_MAX
 from pcs_backend.errors import ConfigError
 from pcs_backend.http.tls import TlsFiles
 from pcs_backend.secret_files import read_secret_files
@@ -28,6 +32,9 @@ TOKEN_RATE_MIN = 0.001
 WORKERS_MAX = 64
 """Processes of one service."""
 
+_WINDOW_H_MAX = 24 * 3_650
+
+_Level = Annotated[float, Meta(ge=0.0001, le=0.5)]
 _Days = Annotated[float, Meta(gt=0, le=3_650)]
 _REDIS_ADDR = re.compile(
     r"\A(?:rediss?://[^\s/?]+(?:/\d*)?(?:\?\S*)?|[^\s:/@]+:\d{1,5}|\[[0-9a-fA-F:]+\]:\d{1,5})\Z"
@@ -51,6 +58,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         metrics_user: With `metrics_pass`, Basic Auth of `/metrics`.
         metrics_pass: See `metrics_user`.
         metrics_public: Whether `/metrics` may be open off loopback.
+        calibration_user: With `calibration_pass`, Basic Auth of those who send labels without a key.
+        calibration_pass: See `calibration_user`.
+        calibration_alpha: Share of benign records that a set lets the gate refuse.
+        calibration_delta: Share of bad records that a set lets the gate accept.
+        calibration_score: Score that sets are made with.
+        calibration_method: How thresholds are taken.
+        calibration_set_scores_max: Scores of a class in a set.
+        calibration_window_h: Hours for which a label counts.
         pcs_sign_alg: How records are signed; `none` on loopback only.
         allow_unsigned: Whether `none` may be used off loopback.
         pcs_hmac_key: An HMAC key.
@@ -96,6 +111,14 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     metrics_user: Annotated[str, Meta(pattern=r"\A[^:]*\Z")] = ""
     metrics_pass: str = ""
     metrics_public: bool = False
+    calibration_user: Annotated[str, Meta(pattern=r"\A[^:]*\Z")] = ""
+    calibration_pass: str = ""
+    calibration_alpha: _Level = 0.05
+    calibration_delta: _Level = 0.05
+    calibration_score: str = DEFAULT_SCORE
+    calibration_method: ThresholdMethod = "order_statistic"
+    calibration_set_scores_max: Annotated[int, Meta(ge=CLASS_SCORES_MIN, le=LABELS_MAX)] = SET_SCORES_MAX
+    calibration_window_h: Annotated[float, Meta(gt=0, le=_WINDOW_H_MAX)] = 24.0
     pcs_sign_alg: Literal["none", "hmac", "ed25519"] = "none"
     allow_unsigned: bool = False
     pcs_hmac_key: str = ""
@@ -133,6 +156,11 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         return "Settings(…)"  # several of them are secrets
 
 
+def _one_of(names: Sequence[str]) -> str:
+    return names[0] if len(names) == 1 else f"{', '.join(names[:-1])} or {names[-1]}"
+
+
+_LEVEL_RULE = "a share from 0.0001 to 0.5"
 _DAYS_RULE = "a number of days above 0, up to 3650"
 ALLOWED = {
     "HOST": "an address or host name of up to 255 characters",
@@ -146,6 +174,14 @@ ALLOWED = {
     "METRICS_USER": "a user name without a colon, with METRICS_PASS",
     "METRICS_PASS": "a password, with METRICS_USER",
     "METRICS_PUBLIC": "true or false",
+    "CALIBRATION_USER": "a user name without a colon, with CALIBRATION_PASS",
+    "CALIBRATION_PASS": "a password, with CALIBRATION_USER",
+    "CALIBRATION_ALPHA": _LEVEL_RULE,
+    "CALIBRATION_DELTA": _LEVEL_RULE,
+    "CALIBRATION_SCORE": _one_of(SCORES),
+    "CALIBRATION_METHOD": _one_of(get_args(ThresholdMethod)),
+    "CALIBRATION_SET_SCORES_MAX": f"an integer from {CLASS_SCORES_MIN} to {LABELS_MAX}",
+    "CALIBRATION_WINDOW_H": f"a number of hours above 0, up to {_WINDOW_H_MAX:g}",
     "PCS_SIGN_ALG": "none, hmac or ed25519",
     "ALLOW_UNSIGNED": "true or false",
     "PCS_HMAC_KEY": "a key of one byte or more",
@@ -200,6 +236,19 @@ class Config(msgspec.Struct, frozen=True, kw_only=True):
     params: Params
     exports_spans: bool
     warnings: tuple[str, ...]
+
+    @property
+    def build_settings(self) -> BuildSettings:
+        """How calibration sets are made."""
+        settings = self.settings
+        return BuildSettings(
+            alpha=settings.calibration_alpha,
+            delta=settings.calibration_delta,
+            score=settings.calibration_score,
+            method=settings.calibration_method,
+            set_scores_max=settings.calibration_set_scores_max,
+            window_h=settings.calibration_window_h,
+        )
 
     @property
     def batch_bytes_max(self) -> int:
@@ -287,11 +336,10 @@ def _check_together(settings: Settings) -> None:
         raise ConfigError(
             f"TOKEN_RATE: found a rate of less than {TOKEN_RATE_MIN:g}; allowed: {ALLOWED['TOKEN_RATE']}"
         )
-    if bool(settings.metrics_user) != bool(settings.metrics_pass):
-        missing = "METRICS_PASS" if settings.metrics_user else "METRICS_USER"
-        raise ConfigError(
-            f"{missing}: found nothing; allowed: both METRICS_USER and METRICS_PASS, or neither"
-        )
+    _check_login("METRICS", settings.metrics_user, settings.metrics_pass)
+    _check_login("CALIBRATION", settings.calibration_user, settings.calibration_pass)
+    if settings.calibration_score not in SCORES:
+        raise ConfigError(_unfit("CALIBRATION_SCORE", settings.calibration_score))
     if not is_loopback(settings.host):
         if settings.pcs_sign_alg == "none" and not settings.pcs_keys_file and not settings.allow_unsigned:
             raise ConfigError(
@@ -321,6 +369,12 @@ def _check_together(settings: Settings) -> None:
         raise ConfigError(_unfit("REDIS_ADDR", settings.redis_addr))
     if settings.dedup_backend == "postgres" and not _POSTGRES_DSN.match(settings.postgres_dsn):
         raise ConfigError(_unfit("POSTGRES_DSN", settings.postgres_dsn))
+
+
+def _check_login(of: str, user: str, password: str) -> None:
+    if bool(user) != bool(password):
+        missing = f"{of}_PASS" if user else f"{of}_USER"
+        raise ConfigError(f"{missing}: found nothing; allowed: both {of}_USER and {of}_PASS, or neither")
 
 
 def _unfit(name: str, value: str) -> str:

@@ -43,6 +43,7 @@ class Problem(enum.Enum):
     MALFORMED = Kind("malformed", HTTPStatus.BAD_REQUEST, "Malformed request")
     BAD_SIGNATURE = Kind("bad-signature", HTTPStatus.UNAUTHORIZED, "Bad signature")
     IDENTITY_MISMATCH = Kind("identity-mismatch", HTTPStatus.BAD_REQUEST, "pcs_id does not match")
+    NO_SIGNALS = Kind("no-signals", HTTPStatus.CONFLICT, "Stored without signals")
     UNAVAILABLE = Kind("unavailable", HTTPStatus.SERVICE_UNAVAILABLE, "Not available now")
 
     @property

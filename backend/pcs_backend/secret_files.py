@@ -10,7 +10,7 @@ from collections.abc import Mapping
 
 from pcs_backend.errors import ConfigError
 
-SECRETS = ("REDIS_ADDR", "POSTGRES_DSN", "METRICS_PASS", "PCS_HMAC_KEY", "PCS_HMAC_KEYS")
+SECRETS = ("REDIS_ADDR", "POSTGRES_DSN", "METRICS_PASS", "CALIBRATION_PASS", "PCS_HMAC_KEY", "PCS_HMAC_KEYS")
 """Settings that may be given so."""
 
 SUFFIX = "_FILE"

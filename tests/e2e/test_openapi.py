@@ -19,10 +19,13 @@ from processes import Backend, Client
 EXAMPLES_MAX = 40
 
 
-def described(metrics_need_login: bool = False) -> bytes:
-    """Return what a service with its defaults serves."""
+def described(have_login: bool = False) -> bytes:
+    """Return what a service with its defaults serves, or with logins."""
     return build_openapi(
-        size_bytes_max=262_144, batch_bytes_max=16_777_216, metrics_need_login=metrics_need_login
+        size_bytes_max=262_144,
+        batch_bytes_max=16_777_216,
+        metrics_need_login=have_login,
+        labels_have_login=have_login,
     )
 
 
@@ -32,14 +35,14 @@ def backend(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
         yield backend
 
 
-@pytest.mark.parametrize("metrics_need_login", [False, True])
-def test_description_is_valid_openapi_3_1(metrics_need_login: bool) -> None:
-    document = orjson.loads(described(metrics_need_login))
+@pytest.mark.parametrize("have_login", [False, True])
+def test_description_is_valid_openapi_3_1(have_login: bool) -> None:
+    document = orjson.loads(described(have_login))
     assert document["openapi"] == "3.1.0"
     assert [str(error) for error in OPENAPI_31_VALIDATOR.iter_errors(document)] == []
     for schema in document["components"]["schemas"].values():
         assert jsonschema_rs.meta.is_valid(schema) is True
-    assert ("401" in document["paths"]["/metrics"]["get"]["responses"]) is metrics_need_login
+    assert ("401" in document["paths"]["/metrics"]["get"]["responses"]) is have_login
 
 
 def test_records_of_the_contract_fit_the_schema_and_malformed_ones_do_not() -> None:
@@ -120,10 +123,15 @@ def violations(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("login", [None, ("prometheus", "a-password")], ids=["open metrics", "login"])
+@pytest.mark.parametrize("login", [None, ("prometheus", "a-password")], ids=["open", "logins"])
 def test_running_service_keeps_to_its_description(tmp_path: Path, login: tuple[str, str] | None) -> None:
     """L28: what is described exists, and nothing is answered that is not described."""
-    variables = {} if login is None else dict(zip(("METRICS_USER", "METRICS_PASS"), login, strict=True))
+    variables = (
+        {}
+        if login is None
+        else dict(zip(("METRICS_USER", "METRICS_PASS"), login, strict=True))
+        | dict(zip(("CALIBRATION_USER", "CALIBRATION_PASS"), login, strict=True))
+    )
     document = orjson.loads(described(login is not None))
     with Backend(tmp_path / "data", **variables) as backend:
         assert violations(document, backend.url, examples_max=EXAMPLES_MAX, login=login) == []

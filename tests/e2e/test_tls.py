@@ -207,6 +207,44 @@ class TestClients:
             assert backend.stop() == 0
 
 
+class TestLabels:
+    async def test_a_certificate_labels_for_its_tenant_and_one_that_is_nobodys_labels_nothing(
+        self, tmp_path: Path, world: World
+    ) -> None:
+        """Where records are signed, a certificate alone counts only with a name that is bound to a tenant."""
+        keys = tmp_path / "keys.toml"
+        table = '[[keys]]\nid = "{0}"\nalgorithm = "hmac"\nsecret = "secret of {0}, long enough"\ntenant = "{0}"\n'
+        peers = '[[peers]]\nname = "gateway-a"\ntenant = "a"\n'
+        keys.write_text(table.format("a") + table.format("b") + peers)
+        given = variables(
+            world.server(),
+            TLS_CLIENT_CA=str(world.ca),
+            PCS_KEYS_FILE=str(keys),
+            MULTI_TENANT="true",
+            ENABLE_CALIBRATION_LOGGING="true",
+        )
+        with Backend(tmp_path / "data", **given) as backend:
+
+            async def label(opened: aiohttp.ClientSession, **more: str) -> tuple[int, bytes]:
+                said = {
+                    "pcs_id": pcs_records.document(epoch=0)["pcs_id"],
+                    "label": "benign",
+                    "by": "anna",
+                } | more
+                async with opened.post(f"{backend.url}/v1/calibration/labels", json=said) as answer:
+                    return answer.status, await answer.read()
+
+            async with session(world.ca, world.client("gateway-a")) as opened:
+                assert await submit(opened, backend, record(0, "secret of a, long enough")) == 200
+                status, body = await label(opened)
+                assert (status, b'"tenant":"a"' in body) == (200, True)
+                assert (await label(opened, tenant="b"))[0] == 401
+            async with session(world.ca, world.client("stranger")) as opened:
+                assert await submit(opened, backend, record(0, "secret of b, long enough")) == 200
+                assert (await label(opened))[0] == 401
+            assert backend.stop() == 0
+
+
 class TestProxy:
     """A proxy says in `Client-Cert` whose certificate it checked; nobody else is believed."""
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
 
 import click
 import msgspec
@@ -11,7 +10,7 @@ import orjson
 import uvloop
 
 from pcs_backend.cli.folder import direct_store, ok_body, prepare, serving_process
-from pcs_backend.cli.tables import Row, print_table
+from pcs_backend.cli.tables import Row, iso_time, print_table
 from pcs_backend.config import Config
 from pcs_backend.dedup.store import LIST_MAX, Escalation, Key
 from pcs_backend.http.admin import ACKS_PATH, CONFLICTS_PATH, ESCALATIONS_PATH, Acks, Listing
@@ -93,7 +92,7 @@ def conflicts(tenant: str, limit: int, *, as_json: bool) -> None:
     """List ids that came with more than one set of contents, newest first."""
     listing = uvloop.run(_list(prepare(), CONFLICTS_PATH, tenant, limit))
     rows: list[Row] = [
-        {"pcs_id": each.pcs_id, "seen_at": _time(each.seen_at_ms), "fingerprint": each.fingerprint}
+        {"pcs_id": each.pcs_id, "seen_at": iso_time(each.seen_at_ms), "fingerprint": each.fingerprint}
         for each in listing.conflicts
     ]
     _show(rows, ("pcs_id", "seen_at", "fingerprint"), as_json=as_json)
@@ -122,13 +121,9 @@ async def _ack(config: Config, tenant: str, pcs_ids: Sequence[str]) -> list[bool
 def _escalation_row(escalation: Escalation) -> Row:
     return {
         "pcs_id": escalation.pcs_id,
-        "stored_at": _time(escalation.stored_at_ms),
+        "stored_at": iso_time(escalation.stored_at_ms),
         "reasons": orjson.loads(escalation.body)["reasons"],
     }
-
-
-def _time(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")
 
 
 def _show(rows: Sequence[Row], columns: Sequence[str], *, as_json: bool) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 import click
 
 from pcs_backend import __version__
+from pcs_backend.cli.calibrate import calibrate
 from pcs_backend.cli.escalations import conflicts, escalations
 from pcs_backend.cli.fsck import fsck
 from pcs_backend.cli.keys import keys
@@ -39,7 +40,19 @@ def cli() -> None:
     """Receive, verify and keep Proof-of-Computation Summaries."""
 
 
-for _command in (serve, check_config, replay, fsck, escalations, conflicts, records, tap, top, keys):
+for _command in (
+    serve,
+    check_config,
+    replay,
+    fsck,
+    escalations,
+    conflicts,
+    records,
+    tap,
+    top,
+    keys,
+    calibrate,
+):
     cli.add_command(_command)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 
 import click
 from rich.console import Console
@@ -33,3 +34,8 @@ def print_table(rows: Sequence[Row], columns: Sequence[str]) -> None:
         cells = [row[column] for column in columns]
         table.add_row(*(cell if isinstance(cell, str) else ", ".join(cell) for cell in cells))
     Console(width=_TABLE_CHARACTERS, soft_wrap=True).print(table)
+
+
+def iso_time(time_ms: int) -> str:
+    """Return milliseconds since 1970 as a date and time in UTC, to the second."""
+    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="seconds").replace("+00:00", "Z")

@@ -44,7 +44,7 @@ class Artifact(NamedTuple):
     needed_ms: int
 
 
-class CalibrationStore(Protocol):
+class Calibrations(Protocol):
     """What the gate, labels and recalibration ask of a store. What a call wrote is as durable as outcomes are."""
 
     async def put_labels(self, labels: Sequence[Labelled]) -> None:
@@ -85,6 +85,10 @@ class CalibrationStore(Protocol):
 
     async def list_promotions(self, scope: str | None, limit: int) -> list[Promotion]:
         """Return promotions of a scope, newest first; of `None` the newest one of every scope, in order of scopes."""
+
+
+class CalibrationStore(Calibrations, Protocol):
+    """That, and what housekeeping asks."""
 
     async def purge(self, before_ms: int) -> int:
         """Remove artifacts that are not in force and were last needed before a time; returns how many went."""

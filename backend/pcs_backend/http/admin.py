@@ -15,10 +15,12 @@ from collections.abc import Iterator
 import msgspec
 from aiohttp import web
 
+from pcs_backend.conformal.store import Calibrations
 from pcs_backend.dedup.store import LIST_MAX, Conflict, DedupStore, Escalation, Key, Outcome
 from pcs_backend.effects.tap import Tap, TooManyListenersError
 from pcs_backend.errors import UnavailableError
 from pcs_backend.exchange import Reply
+from pcs_backend.http.admin_calibrations import CALIBRATION_PREFIX, CalibrationRoutes
 from pcs_backend.http.protocol import to_response
 from pcs_backend.http.routes import HEALTH_PATHS, METRICS_PATH, health_reply, metrics_reply
 from pcs_backend.http.tap_stream import TAP_PATH, TapStreams
@@ -88,15 +90,17 @@ class Lookup(msgspec.Struct, frozen=True):
 class AdminRoutes:
     """Answers the command line and probes."""
 
-    def __init__(self, store: DedupStore, tap: Tap, whole: Whole) -> None:
+    def __init__(self, store: DedupStore, calibrations: Calibrations, tap: Tap, whole: Whole) -> None:
         """Take what the serving process has.
 
         Args:
             store: Its store.
+            calibrations: What verdicts are calibrated with.
             tap: Where it shows verdicts.
             whole: The service that it is, or belongs to.
         """
         self._store = store
+        self._calibrations = CalibrationRoutes(calibrations)
         self._whole = whole
         self._streams = TapStreams(tap, whole.follow)
 
@@ -133,6 +137,8 @@ class AdminRoutes:
             case "POST", path if path == OUTCOMES_PATH:
                 wanted = msgspec.json.decode(await request.read(), type=Lookup).keys[:LIST_MAX]
                 return Reply(200, _encode(Lookup(wanted, await self._store.get(wanted))))
+            case _, path if path.startswith(CALIBRATION_PREFIX):
+                return await self._calibrations.answer(request)
             case "GET", path if path == METRICS_PATH:
                 return await metrics_reply(self._whole)
             case "GET", path if path in HEALTH_PATHS:

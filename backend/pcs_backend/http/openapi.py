@@ -9,7 +9,9 @@ import orjson
 from pcs_backend import __version__
 from pcs_backend.batch import BATCH_RECORDS_MAX
 from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, Label
+from pcs_backend.conformal.labelling import BY_CHARACTERS_MAX, LABEL_LINES_MAX, LABELS_PATH
 from pcs_backend.exchange import CONFLICT_HEADER, JSON_TYPE, NDJSON_TYPE, PROBLEM_TYPE, REPLAYED_HEADER
+from pcs_backend.http.labels import LABELS_BYTES_MAX
 from pcs_backend.problems import Problem
 from pcs_backend.trace_context import REQUEST_ID_HEADER
 from pcs_core import record as contract
@@ -50,13 +52,16 @@ _REQUEST_ID = {
 }
 
 
-def build_openapi(*, size_bytes_max: int, batch_bytes_max: int, metrics_need_login: bool) -> bytes:
+def build_openapi(
+    *, size_bytes_max: int, batch_bytes_max: int, metrics_need_login: bool, labels_have_login: bool
+) -> bytes:
     """Return the description as JSON.
 
     Args:
         size_bytes_max: Largest record.
         batch_bytes_max: Largest body of a batch.
         metrics_need_login: Whether `/metrics` takes Basic Auth.
+        labels_have_login: Whether labels may come with Basic Auth.
     """
     return orjson.dumps(
         {
@@ -69,6 +74,7 @@ def build_openapi(*, size_bytes_max: int, batch_bytes_max: int, metrics_need_log
             "paths": {
                 "/v1/pcs/submit": {"post": _submit(size_bytes_max)},
                 "/v1/pcs/batch": {"post": _batch(batch_bytes_max)},
+                LABELS_PATH: {"post": _labels(have_login=labels_have_login)},
                 "/health/live": {"get": _health("Whether the process runs", can_fail=False)},
                 "/health/ready": {"get": _health("Whether requests may be sent here", can_fail=True)},
                 "/health/startup": {"get": _health("Whether the start is over", can_fail=True)},
@@ -82,9 +88,13 @@ def build_openapi(*, size_bytes_max: int, batch_bytes_max: int, metrics_need_log
                     "Record": _record(),
                     "Outcome": _outcome(),
                     "Entry": _entry(),
+                    "Label": _label(),
+                    "LabelTaken": _label_taken(),
                     "Problem": _problem(),
                 },
-                "securitySchemes": {"metrics": {"type": "http", "scheme": "basic"}},
+                "securitySchemes": {
+                    name: {"type": "http", "scheme": "basic"} for name in ("metrics", "labels")
+                },
             },
         }
     )
@@ -125,6 +135,39 @@ def _batch(size_bytes_max: int) -> _Json:
     }
     body = {JSON_TYPE: {"schema": records}, NDJSON_TYPE: {"schema": lines}}
     return _intake(f"Submit up to {BATCH_RECORDS_MAX} records", responses, body)
+
+
+def _labels(*, have_login: bool) -> _Json:
+    label = {"$ref": "#/components/schemas/Label"}
+    lines = {
+        "type": "string",
+        "description": "One label a line; answered by one entry a line, with status and body",
+    }
+    responses = {
+        "200": {
+            "description": "The label was taken, durably; of lines, what became of each",
+            "headers": {},
+            "content": {
+                JSON_TYPE: {"schema": {"$ref": "#/components/schemas/LabelTaken"}},
+                NDJSON_TYPE: {"schema": {"type": "string"}},
+            },
+        },
+        "400": _problem_answer("Malformed"),
+        "401": _problem_answer(
+            "Neither signature, certificate nor login says who sends it, or not for that tenant"
+        ),
+        "404": _problem_answer("No outcome is stored for this pcs_id"),
+        "408": _problem_answer("The body came too slowly"),
+        "409": _problem_answer("The outcome was stored without signals"),
+        "413": _problem_answer(f"More than {LABELS_BYTES_MAX} bytes, or than {LABEL_LINES_MAX} lines"),
+        "415": _problem_answer("Another media type, or a content encoding"),
+        "503": _problem_answer("Nothing is known to be taken; come back", _RETRY_AFTER),
+    }
+    content = {JSON_TYPE: {"schema": label}, NDJSON_TYPE: {"schema": lines}}
+    members: _Json = {"requestBody": {"required": True, "content": content}}
+    if have_login:  # a signature or a certificate does as well
+        members["security"] = [{"labels": []}, {}]
+    return _operation(f"Say what up to {LABEL_LINES_MAX} records were", responses, **members)
 
 
 def _intake(summary: str, responses: _Json, content: _Json) -> _Json:
@@ -229,6 +272,40 @@ def _entry() -> _Json:
         "replayed": {"type": "boolean"},
         "conflict": {"type": "boolean"},
         "body": {"anyOf": [{"$ref": f"#/components/schemas/{name}"} for name in ("Outcome", "Problem")]},
+    }
+    return {"type": "object", "required": list(properties), "properties": properties}
+
+
+def _label() -> _Json:
+    properties: _Json = {
+        "pcs_id": _HEX_DIGEST,
+        "label": {"enum": list(get_args(Label))},
+        "by": {
+            "type": "string",
+            "minLength": 1,
+            "maxLength": BY_CHARACTERS_MAX,
+            "description": "Letters, digits, blanks and . _ : / @ + -",
+        },
+        "picked_by_verdict": {
+            "type": ["boolean", "null"],
+            "description": "Whether its verdict was the reason to look at the record; unsaid, it was if it was escalated",
+        },
+        "tenant": {"type": ["string", "null"], "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$"},
+    }
+    return {
+        "type": "object",
+        "required": ["pcs_id", "label", "by"],
+        "properties": properties,
+        "additionalProperties": False,
+    }
+
+
+def _label_taken() -> _Json:
+    properties = {
+        "pcs_id": _HEX_DIGEST,
+        "tenant": {"type": "string"},
+        "label": {"enum": list(get_args(Label))},
+        "picked_by_verdict": {"type": "boolean"},
     }
     return {"type": "object", "required": list(properties), "properties": properties}
 

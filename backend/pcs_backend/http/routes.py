@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import hashlib
-import hmac
 from collections.abc import Awaitable, Callable, Mapping
 
 import orjson
 from aiohttp import web
 
+from pcs_backend.conformal.labelling import LABELS_PATH
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.errors import UnavailableError
 from pcs_backend.exchange import Reply
+from pcs_backend.http.labels import Labels
+from pcs_backend.http.login import Login
 from pcs_backend.http.protocol import to_response
 from pcs_backend.http.submits import Submits
 from pcs_backend.http.whole import Whole
@@ -45,7 +44,8 @@ class Routes:
         whole: Whole,
         metrics: Metrics,
         openapi: bytes,
-        metrics_login: tuple[str, str] | None,
+        metrics_login: Login | None,
+        labels: Labels,
         sleep: Sleep,
     ) -> None:
         """Wire the routes.
@@ -55,7 +55,8 @@ class Routes:
             whole: The service that this process is, or belongs to.
             metrics: Where refusals are counted.
             openapi: The service's description, JSON.
-            metrics_login: User and password of `/metrics`, or `None`.
+            metrics_login: That of `/metrics`, or `None`.
+            labels: Takes labels.
             sleep: Waits before an unread connection closes.
         """
         self._health = whole.health
@@ -63,10 +64,11 @@ class Routes:
         self._metrics = metrics
         self._submit_paths = submits.paths
         self._openapi = Reply(200, openapi)
-        self._metrics_login = None if metrics_login is None else _login_digest(*metrics_login)
+        self._metrics_login = metrics_login
         self._sleep = sleep
         self._routes: Mapping[str, tuple[tuple[str, ...], _Endpoint]] = {
             **dict.fromkeys(submits.paths, (("POST",), submits.handle)),
+            LABELS_PATH: (("POST",), labels.handle),
             METRICS_PATH: (_READ_METHODS, self._show_metrics),
             OPENAPI_PATH: (_READ_METHODS, self._show_openapi),
             **dict.fromkeys(HEALTH_PATHS, (_READ_METHODS, self._show_health)),
@@ -99,13 +101,9 @@ class Routes:
         return response
 
     async def _show_metrics(self, request: web.BaseRequest) -> Reply:
-        if self._metrics_login is not None and not _login_matches(
-            request.headers.get("Authorization", ""), self._metrics_login
-        ):
-            return Problem.BAD_SIGNATURE.reply(
-                "Authorization: found none that is valid; allowed: the Basic login of the metrics",
-                headers={"WWW-Authenticate": 'Basic realm="metrics"'},
-            )
+        login = self._metrics_login
+        if login is not None and not login.matches(request.headers.get("Authorization", "")):
+            return login.refusal()
         return await metrics_reply(self._whole)
 
     async def _show_openapi(self, request: web.BaseRequest) -> Reply:
@@ -138,17 +136,3 @@ async def metrics_reply(whole: Whole) -> Reply:
     except UnavailableError as error:
         return unavailable_reply(str(error))
     return Reply(200, exposition, "text/plain; version=0.0.4; charset=utf-8")
-
-
-def _login_digest(user: str, password: str) -> bytes:
-    return hashlib.sha256(f"{user}:{password}".encode()).digest()
-
-
-def _login_matches(header: str, digest: bytes) -> bool:
-    """Whether a Basic login is the one expected, in time that tells nothing of either."""
-    scheme, _, encoded = header.partition(" ")
-    try:
-        login = base64.b64decode(encoded.strip(), validate=True)
-    except (binascii.Error, ValueError):
-        login = b""
-    return hmac.compare_digest(hashlib.sha256(login).digest(), digest) and scheme.lower() == "basic"

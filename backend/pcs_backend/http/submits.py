@@ -226,7 +226,7 @@ class Submits:
                 content_type=sent.content_type,
                 content_encoding=sent.headers.get("Content-Encoding", "").strip().lower(),
                 peer=peer,
-                headers=_signature_headers(sent.headers),
+                headers=signature_headers(sent.headers),
                 request_id=request_id,
                 traceparent=read_traceparent(sent.headers.getall(TRACEPARENT_HEADER, ())),
             ),
@@ -287,7 +287,7 @@ class Submits:
         return reply
 
 
-def _signature_headers(given: MultiMapping[str]) -> dict[str, str]:
+def signature_headers(given: MultiMapping[str]) -> dict[str, str]:
     """Return what a signature of the request covers and says; nothing if there is none.
 
     A header that came twice, or is not ASCII, is none that was signed: what stands for it verifies nothing.

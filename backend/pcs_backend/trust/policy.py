@@ -183,3 +183,26 @@ class Trust(msgspec.Struct, frozen=True, kw_only=True):
         ):
             raise BadSignatureError("$.sig: no valid key verifies this signature", OTHER_TENANT)
         return Author(entry.tenant, entry.key_id)
+
+    def sender(self, request: Request, signed_by: KeyEntry | None) -> Author | None:
+        """Say whom a request is from that holds no record: by the key that signed it, or its client certificate.
+
+        Where records are signed, a certificate alone counts only if its name is bound to a tenant: whoever else has one
+        may come in, and say nothing by that.
+
+        Args:
+            request: How it came.
+            signed_by: The key that signed it, if one did.
+
+        Returns:
+            `None` if neither tells.
+
+        Raises:
+            BadSignatureError: The key is not of the tenant of the certificate.
+        """
+        peer = request.envelope.peer
+        if signed_by is not None:
+            return self.author(signed_by, request, signed_by)
+        if not peer or (self.keyring and peer not in self.peers):
+            return None
+        return self.author(None, request, None)

@@ -55,7 +55,7 @@ class Rig(NamedTuple):
 async def listening(folder: Path) -> AsyncIterator[Rig]:
     tap = Tap()
     store = MemoryStore(now=Clock(), journal=None, records_max=1)
-    routes = AdminRoutes(store, tap, Alone(Metrics(), Healthy()))
+    routes = AdminRoutes(store, store.calibrations, tap, Alone(Metrics(), Healthy()))
     runner = web.ServerRunner(
         ProblemServer(routes.handle, Intake(connections_max=4, shared_bytes_max=1 << 20)), shutdown_timeout=60
     )

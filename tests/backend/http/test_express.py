@@ -9,7 +9,10 @@ from contextlib import asynccontextmanager
 import pytest
 from aiohttp import web
 
+from inboxes import Clock
 from pcs_backend.batch import BATCH_PATH
+from pcs_backend.conformal.labelling import Labelling
+from pcs_backend.dedup.memory_store import MemoryStore
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.effects.tap import Filter, Tap
 from pcs_backend.exchange import JSON_TYPE, NDJSON_TYPE, Reply, Request
@@ -18,13 +21,16 @@ from pcs_backend.http.arrivals import Arrivals
 from pcs_backend.http.body import BodyReader
 from pcs_backend.http.express import ExpressServer
 from pcs_backend.http.intake import CONNECTION_BYTES_MAX, Intake
+from pcs_backend.http.labels import Admission, Labels
 from pcs_backend.http.overload import Overload
 from pcs_backend.http.routes import Routes
 from pcs_backend.http.submits import SUBMIT_PATH, Effects, Submits
 from pcs_backend.http.whole import Alone
 from pcs_backend.problems import Problem
 from pcs_backend.trace_context import RequestIds
+from pcs_backend.trust.policy import Trust
 from pcs_backend.trust.token_bucket import TokenBucket
+from pcs_core.keyring import Keyring
 from raw_http import WAIT_S, Connection, connect
 
 BODY_BYTES_MAX = 100_000
@@ -62,6 +68,18 @@ class Submitter:
         return Reply(202, request.body, headers={"Idempotent-Replayed": "true"})
 
 
+def labels_of_a_new_store() -> Labels:
+    clock = Clock()
+    store = MemoryStore(now=clock, journal=None, records_max=1)
+    return Labels(
+        labelling=Labelling(store.get, store.calibrations, clock),
+        admission=Admission(trust=lambda: Trust(keyring=Keyring([])), peers=None, login=None, is_local=True),
+        health=Healthy(),
+        now=clock,
+        body_timeout_s=WAIT_S,
+    )
+
+
 class Running:
     """A server, and who it took which way."""
 
@@ -96,6 +114,7 @@ class Running:
             metrics=self.metrics,
             openapi=b"{}",
             metrics_login=None,
+            labels=labels_of_a_new_store(),
             sleep=asyncio.sleep,
         )
         self.server = ExpressServer(self._handle, submits, self.intake)
