@@ -13,6 +13,7 @@ from pcs_backend.cli.calibrate import calibrate
 from pcs_backend.cli.escalations import conflicts, escalations
 from pcs_backend.cli.fsck import fsck
 from pcs_backend.cli.keys import keys
+from pcs_backend.cli.recompute import recompute_command
 from pcs_backend.cli.records import records
 from pcs_backend.cli.replay import replay
 from pcs_backend.cli.serve import check_config, serve
@@ -52,6 +53,7 @@ for _command in (
     top,
     keys,
     calibrate,
+    recompute_command,
 ):
     cli.add_command(_command)
 
