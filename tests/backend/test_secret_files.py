@@ -11,6 +11,7 @@ from pcs_backend.errors import ConfigError
 from pcs_backend.secret_files import SECRET_FILE_BYTES_MAX, SECRETS
 
 CANARY = "canary-9b05688c"
+LOGINS = ("METRICS", "CALIBRATION")
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def test_a_file_holds_the_value_and_perhaps_one_line_end(
 ) -> None:
     path.write_bytes(contents)
     settings = load_config(
-        {f"{name}_FILE": str(path), "METRICS_USER": "u" * (name == "METRICS_PASS")}
+        {f"{name}_FILE": str(path)} | {f"{login}_USER": "u" for login in LOGINS if name == f"{login}_PASS"}
     ).settings
     assert getattr(settings, name.lower()) == value
 

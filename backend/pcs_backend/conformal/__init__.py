@@ -3,6 +3,9 @@
     scores       how odd a record's signals are
     thresholds   from which score on records are refused, and below which they are accepted
     calibration  the scores that thresholds are taken from, in sets that never change
+    labelling    labels as they come in, beside the signals stored with the outcome
+    build        sets made of labels
+    promotion    sets coming into force, and the way back
     weighted     thresholds where the density ratio of records to come is known
     gate         the decision on a record, and what says how it came about
     martingale   whether scores still come from one place, at any time
