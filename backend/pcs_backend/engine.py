@@ -24,6 +24,7 @@ import structlog
 from pcs_backend.config import Config, Settings
 from pcs_backend.conformal.in_force import Gates
 from pcs_backend.conformal.store import ARTIFACT_RENEWED_MS, CalibrationStore
+from pcs_backend.conformal.watch import Watch
 from pcs_backend.dedup.guarded_store import GuardedStore
 from pcs_backend.dedup.memory_store import MemoryStore
 from pcs_backend.dedup.store import DedupStore
@@ -109,6 +110,7 @@ class Engine:
     Attributes:
         metrics: Counters.
         tap: Where verdicts are shown.
+        watch: Told what the gate did.
         token_bucket: What all may send together.
         inbox: This worker's inbox.
         store: The dedup store.
@@ -157,6 +159,7 @@ class Engine:
         self._inflating = self._new_offload("inflate")
         self.metrics = Metrics()
         self.tap = Tap()
+        self.watch = Watch(self.metrics.calibration)
         self.inbox = self._new_inbox(self._worker)
         self._orphans: list[Inbox] = []
         self._guarded = build_store(config, ports)
