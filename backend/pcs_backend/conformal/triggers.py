@@ -5,16 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from pcs_backend.conformal.calibration import (
-    CLASS_SCORES_MIN,
-    CalibrationSet,
-    Label,
-    Labelled,
-    Trigger,
-)
+from pcs_backend.conformal.calibration import Label, Labelled, Trigger
 from pcs_backend.conformal.coverage import OFF_TARGET_SHARE, Coverage, measure_coverage
-from pcs_backend.conformal.scores import Score
-from pcs_backend.conformal.thresholds import bad_threshold, benign_threshold
+from pcs_backend.conformal.in_force import SetInForce
 
 RECALIBRATE_DAYS = 7.0
 """Age of a set from which on it is due, unless set otherwise."""
@@ -43,8 +36,8 @@ class Standing(NamedTuple):
     """How a set in force does.
 
     Attributes:
-        age_ms: Since it came into force.
-        decisions: That it had a part in, as far as this process made or counts them.
+        age_ms: Since it was made.
+        decisions: That it had a part in, in this process.
         drifts: Whether the scores of a tenant that it judges drift.
         coverages: What labels say of each class that it has a threshold from.
     """
@@ -53,20 +46,6 @@ class Standing(NamedTuple):
     decisions: int
     drifts: bool
     coverages: Sequence[Coverage]
-
-
-class InForce(NamedTuple):
-    """A set in force, with what follows from it.
-
-    Attributes:
-        digest: Its name.
-        calibration_set: Itself.
-        score: The one that it names.
-    """
-
-    digest: str
-    calibration_set: CalibrationSet
-    score: Score
 
 
 def triggers_of(standing: Standing, settings: TriggerSettings) -> list[Trigger]:
@@ -84,10 +63,11 @@ def triggers_of(standing: Standing, settings: TriggerSettings) -> list[Trigger]:
     return [trigger for trigger, is_due in found if is_due]
 
 
-def coverages_of(judging: InForce, labels: Sequence[Labelled]) -> dict[Label, Coverage]:
-    """Count how often a set was wrong on records that were labelled after it judged them.
+def coverages_of(judging: SetInForce, labels: Sequence[Labelled]) -> dict[Label, Coverage]:
+    """Count how often a set was wrong on records that it had judged before they were labelled.
 
-    A record that was picked by its verdict does not count: errors are found among such more often, or never.
+    A record that was picked by its verdict does not count: among such, errors are found more often than elsewhere, or
+    never. A record whose two sides were judged by two sets counts for the side that this one gave.
 
     Args:
         judging: The set.
@@ -96,17 +76,15 @@ def coverages_of(judging: InForce, labels: Sequence[Labelled]) -> dict[Label, Co
     Returns:
         What was found, by each class that the set has a threshold from.
     """
-    found: dict[Label, Coverage] = {}
     fair = [each for each in labels if not each.picked_by_verdict]
-    its, score = judging.calibration_set, judging.score
-    if len(its.benign) >= CLASS_SCORES_MIN:
-        threshold = benign_threshold(its.benign, its.alpha, its.method)
+    score = judging.score
+    found: dict[Label, Coverage] = {}
+    if (benign := judging.benign) is not None:
         judged = [each for each in fair if each.label == "benign" and each.sets[0] == judging.digest]
-        wrong = sum(score.of(each.signals) > threshold for each in judged)
-        found["benign"] = measure_coverage(wrong, len(judged), its.alpha)
-    if len(its.bad) >= CLASS_SCORES_MIN:
-        threshold = bad_threshold(its.bad, its.delta, its.method)
+        wrong = sum(score.of(each.signals) > benign.threshold for each in judged)
+        found["benign"] = measure_coverage(wrong, len(judged), benign.level)
+    if (bad := judging.bad) is not None:
         judged = [each for each in fair if each.label == "bad" and each.sets[1] == judging.digest]
-        wrong = sum(score.of(each.signals) < threshold for each in judged)
-        found["bad"] = measure_coverage(wrong, len(judged), its.delta)
+        wrong = sum(score.of(each.signals) < bad.threshold for each in judged)
+        found["bad"] = measure_coverage(wrong, len(judged), bad.level)
     return found

@@ -32,7 +32,7 @@ _TRIGGERS: tuple[Trigger, ...] = tuple(each for each in get_args(Trigger) if eac
 
 
 class SetFigures(NamedTuple):
-    """A set in force. Its age is since it came into force."""
+    """A set in force, and the time since it was made."""
 
     version: int = 0
     benign: int = 0
@@ -176,7 +176,7 @@ class CalibrationMetrics(Collector):
         )
         yield _gauge(
             "flk_calibration_set_age_seconds",
-            "Time since the calibration set came into force",
+            "Time since the calibration set in force was made",
             ["scope"],
             (([scope], figures.age_s) for scope, figures in sets),
         )
