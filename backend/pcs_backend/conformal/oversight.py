@@ -26,7 +26,7 @@ from pcs_backend.conformal.store import LABELS_MAX, CalibrationStore
 from pcs_backend.conformal.triggers import Standing, TriggerSettings, coverages_of, triggers_of
 from pcs_backend.conformal.watch import WATCH_INTERVAL_S, WATCH_TENANTS_MAX, Watch
 from pcs_backend.effects.calibration_metrics import CalibrationMetrics, RateFigures, SetFigures
-from pcs_backend.errors import StoreUnavailableError
+from pcs_backend.errors import ScoreError, UnavailableError
 from pcs_core.params import Params
 from pcs_core.ports import Offload, Sleep, WallClock
 
@@ -122,7 +122,7 @@ class Oversight:
             turns += 1
             if turns * WATCH_INTERVAL_S >= REVIEW_INTERVAL_S:
                 turns = 0
-                await self._review_if_up()
+                await self.review_if_up()
 
     async def turn(self) -> None:
         """Give the monitors the scores that were put by."""
@@ -143,10 +143,11 @@ class Oversight:
             if figures.ks_alarm or figures.martingale_alarm
         }
 
-    async def _review_if_up(self) -> None:
+    async def review_if_up(self) -> None:
+        """Review, unless the store is down, which is said once."""
         try:
             await self.review()
-        except StoreUnavailableError:
+        except UnavailableError:
             if self._store_was_up:
                 _log.warning("calibration cannot be reviewed while the store is down")
             self._store_was_up = False
@@ -157,7 +158,7 @@ class Oversight:
         """Count errors, see which sets are due, and replace them if that is automatic.
 
         Raises:
-            StoreUnavailableError: The store is down.
+            UnavailableError: The store is down or full.
         """
         sets = dict(self._gates.sets)
         now_ms = int(self._now() * 1_000)
@@ -256,16 +257,22 @@ class Oversight:
             return False
         self._tried_at_s[scope] = now_s
         labels = await self._labels_of(scope, now_s)
-        built = await self._offload.run(
-            lambda: build_set(
-                labels,
-                scope=scope,
-                settings=self._settings.build,
-                params=self._params,
-                now_ms=int(now_s * 1_000),
-                trigger=trigger,
+        try:
+            built = await self._offload.run(
+                lambda: build_set(
+                    labels,
+                    scope=scope,
+                    settings=self._settings.build,
+                    params=self._params,
+                    now_ms=int(now_s * 1_000),
+                    trigger=trigger,
+                )
             )
-        )
+        except ScoreError:
+            self._say_once(
+                key, "a calibration set is due for another, and its score cannot be fitted", scope, trigger
+            )
+            return False
         made = built.calibration_set
         if made is None or lost_classes(current.found, made):
             self._say_once(

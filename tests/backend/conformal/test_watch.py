@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-from typing import get_args
-
-from pcs_backend.conformal.calibration import CalibrationSet, Label
-from pcs_backend.conformal.gate import Gate, side_of
-from pcs_backend.conformal.scores import score_from
+from gates import gate_of, set_of
+from pcs_backend.conformal.gate import Gate
 from pcs_backend.conformal.watch import (
     WATCH_SCORES_MAX,
     WATCH_TENANT_SCORES_MAX,
@@ -15,33 +12,12 @@ from pcs_backend.conformal.watch import (
     Watch,
 )
 from pcs_backend.effects.calibration_metrics import CalibrationMetrics
-from pcs_core.params import Params
 from pcs_core.verify import Decision, Recomputed, Verdict
 
 RECOMPUTED = Recomputed(1.0, "mixed", 0.3)
 SCORES = tuple(number / 100 for number in range(100))
-
-
-def made(scope: str, benign: int = 100, bad: int = 100) -> CalibrationSet:
-    return CalibrationSet(
-        scope=scope,
-        score="weighted",
-        alpha=0.05,
-        delta=0.05,
-        benign=SCORES[:benign],
-        bad=SCORES[:bad],
-        made_at_ms=1,
-    )
-
-
-def gate(benign: CalibrationSet | None, bad: CalibrationSet | None) -> Gate:
-    sides = [
-        None
-        if found is None
-        else side_of(found, 1, score_from(found.score, found.score_parameters, Params()), label)
-        for found, label in zip((benign, bad), get_args(Label), strict=True)
-    ]
-    return Gate(sides[0], sides[1], "0" * 64)
+OWN, COMMON = set_of(SCORES, SCORES, scope="plants"), set_of(SCORES, SCORES)
+OWN_BENIGN, COMMON_BENIGN = set_of(SCORES, (), scope="plants"), set_of(SCORES, ())
 
 
 def verdicts(judging: Gate, *signals: tuple[float, float, float]) -> list[Verdict]:
@@ -63,7 +39,7 @@ def counted(metrics: CalibrationMetrics, name: str, **labels: str) -> float:
 
 def test_decisions_are_counted_by_what_was_decided() -> None:
     metrics = CalibrationMetrics()
-    own = gate(made("plants"), made("plants"))
+    own = gate_of(OWN)
     found = verdicts(own, ODD, MIDDLING, MIDDLING, PLAIN)
     expected: list[Decision] = ["REJECT", "ESCALATE", "ESCALATE", "ACCEPT"]
     assert [each.decision for each in found] == expected
@@ -76,10 +52,10 @@ def test_fallbacks_are_counted_by_class_and_by_what_stood_in() -> None:
     metrics = CalibrationMetrics()
     watch = Watch(metrics)
     for judging in (
-        gate(made("plants"), made("plants")),
-        gate(made("plants"), made("")),
-        gate(made(""), None),
-        gate(None, None),
+        gate_of(OWN),
+        gate_of(OWN_BENIGN, fallback=COMMON),
+        gate_of(COMMON_BENIGN),
+        gate_of(None),
     ):
         watch.observe("plants", judging, verdicts(judging, PLAIN, PLAIN))
     found = {
@@ -97,29 +73,29 @@ def test_fallbacks_are_counted_by_class_and_by_what_stood_in() -> None:
 
 def test_scores_are_put_by_with_the_set_that_judged_them_until_they_are_taken() -> None:
     watch = Watch(CalibrationMetrics())
-    own, common = gate(made("plants"), None), gate(made(""), None)
+    own, common = gate_of(OWN_BENIGN), gate_of(COMMON_BENIGN)
     watch.observe("plants", own, verdicts(own, PLAIN, ODD))
     watch.observe("fleet", common, verdicts(common, ODD))
     watch.observe("plants", own, verdicts(own, MIDDLING))
     assert watch.take() == [
-        Batch("plants", made("plants").digest, [0.0, own.decide(*ODD).benign_score, 0.5 * 0.75]),
-        Batch("fleet", made("").digest, [own.decide(*ODD).benign_score]),
+        Batch("plants", OWN_BENIGN.digest, [0.0, own.decide(*ODD).benign_score, 0.5 * 0.75]),
+        Batch("fleet", COMMON_BENIGN.digest, [own.decide(*ODD).benign_score]),
     ]
     assert watch.take() == []
 
 
 def test_decisions_of_a_set_count_once_where_it_gave_both_sides_and_where_it_gave_one() -> None:
     watch = Watch(CalibrationMetrics())
-    both, mixed = gate(made("plants"), made("plants")), gate(made("plants"), made(""))
+    both, mixed = gate_of(OWN), gate_of(OWN_BENIGN, fallback=COMMON)
     watch.observe("plants", both, verdicts(both, PLAIN, PLAIN))
     watch.observe("plants", mixed, verdicts(mixed, PLAIN))
-    assert watch.take_decisions() == {made("plants").digest: 3, made("").digest: 1}
+    assert watch.take_decisions() == {OWN.digest: 2, OWN_BENIGN.digest: 1, COMMON.digest: 1}
     assert watch.take_decisions() == {}
 
 
 def test_scores_beyond_the_bounds_of_a_turn_are_counted_and_the_first_ones_kept() -> None:
     metrics = CalibrationMetrics()
-    watch, own = Watch(metrics), gate(made(""), None)
+    watch, own = Watch(metrics), gate_of(COMMON_BENIGN)
     found = verdicts(own, ODD, *[PLAIN] * WATCH_TENANT_SCORES_MAX)
     tenants = WATCH_SCORES_MAX // WATCH_TENANT_SCORES_MAX + 1
     for tenant in range(tenants):
@@ -138,7 +114,7 @@ def test_scores_beyond_the_bounds_of_a_turn_are_counted_and_the_first_ones_kept(
 
 def test_tenants_beyond_the_bound_are_only_counted() -> None:
     metrics = CalibrationMetrics()
-    watch, own = Watch(metrics), gate(made(""), None)
+    watch, own = Watch(metrics), gate_of(COMMON_BENIGN)
     for tenant in range(WATCH_TENANTS_MAX + 2):
         watch.observe(str(tenant), own, verdicts(own, PLAIN))
     assert len(watch.take()) == WATCH_TENANTS_MAX
