@@ -3,30 +3,28 @@
     turn    every second: the scores that were put by go to the monitors of drift
     review  every few seconds: labels tell how often each set was wrong, and triggers why one is due for another
 
-Where recalibration is automatic, a due set is replaced by one of the labels there are, as `pcs-backend calibrate promote`
-would make it, but never by one without a threshold that the old one gives, and not twice in short. A scope without a set
-gets its first one by hand. Of several processes each looks at what it decided itself; versions decide who promotes.
+A scope without a set gets its first one by hand. Of several processes each looks at what it decided itself.
 
 The store is asked on the event loop, everything else happens off it. Nothing here is on the way of a submit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 import structlog
 
-from pcs_backend.conformal.build import BuildSettings, build_set, lost_classes
-from pcs_backend.conformal.calibration import GLOBAL_SCOPE, Label, Labelled, Promotion, Trigger
+from pcs_backend.conformal.build import BuildSettings
+from pcs_backend.conformal.calibration import GLOBAL_SCOPE, Label, Trigger
 from pcs_backend.conformal.coverage import Coverage
 from pcs_backend.conformal.in_force import Gates, SetInForce
 from pcs_backend.conformal.monitors import DriftSettings, Monitors
-from pcs_backend.conformal.store import LABELS_MAX, CalibrationStore
+from pcs_backend.conformal.recalibration import Recalibration
+from pcs_backend.conformal.store import CalibrationStore
 from pcs_backend.conformal.triggers import Standing, TriggerSettings, coverages_of, triggers_of
 from pcs_backend.conformal.watch import WATCH_INTERVAL_S, WATCH_TENANTS_MAX, Watch
 from pcs_backend.effects.calibration_metrics import CalibrationMetrics, RateFigures, SetFigures
-from pcs_backend.errors import ScoreError, UnavailableError
+from pcs_backend.errors import UnavailableError
 from pcs_core.params import Params
 from pcs_core.ports import Offload, Sleep, WallClock
 
@@ -35,14 +33,6 @@ REVIEW_INTERVAL_S = 10.0
 
 REVIEW_LABELS_MAX = 2_000
 """Labels of each class that a review reads, the newest: enough for an interval of a percentage point."""
-
-RECALIBRATION_INTERVAL_S = 3_600.0
-"""Least time between two sets of a scope, if the second is automatic."""
-
-RETRY_INTERVAL_S = 300.0
-"""Until a recalibration that lacked labels is tried again."""
-
-_HOUR_MS = 3_600_000
 
 _log = structlog.get_logger(__name__)
 
@@ -99,16 +89,21 @@ class Oversight:
         self._store = store
         self._metrics = metrics
         self._settings = settings
-        self._params = params
         self._offload = offload
         self._now = now
         self._sleep = sleep
+        self._recalibration = Recalibration(
+            store=store,
+            build=settings.build,
+            automatic=settings.automatic,
+            params=params,
+            offload=offload,
+            now=now,
+        )
         self._monitors = Monitors(settings.drift)
         self._decisions: dict[str, int] = {}
         self._drifting: set[str] = set()
-        self._tried_at_s: dict[str, float] = {}
         self._off_target: set[tuple[str, Label]] = set()
-        self._said: set[tuple[str, Trigger]] = set()
         self._store_was_up = True
         if not settings.reads_labels:
             metrics.rates = {}
@@ -162,7 +157,7 @@ class Oversight:
         """
         sets = dict(self._gates.sets)
         now_ms = int(self._now() * 1_000)
-        self._forget_all_but({each.digest for each in sets.values()})
+        self._forget_all_but({each.digest for each in sets.values()}, set(sets))
         self._show_sets(sets, now_ms)
         coverages = await self._coverages(sets)
         due: dict[str, list[Trigger]] = {}
@@ -176,16 +171,18 @@ class Oversight:
             if triggers := triggers_of(standing, self._settings.triggers):
                 due[scope] = triggers
         for scope, triggers in list(due.items()):
-            if await self._recalibrate(scope, sets[scope], triggers[0]):
+            if await self._recalibration.replace(scope, sets[scope], triggers[0]):
+                self._metrics.recalibrations[triggers[0]] += 1
                 del due[scope]
+                await self._gates.refresh()
         self._metrics.due = {
             trigger: sum(trigger in triggers for triggers in due.values()) for trigger in self._metrics.due
         }
 
-    def _forget_all_but(self, digests: set[str]) -> None:
+    def _forget_all_but(self, digests: set[str], scopes: set[str]) -> None:
         """Keep counts of sets in force alone, so that they are as many."""
         self._decisions = {digest: count for digest, count in self._decisions.items() if digest in digests}
-        self._said = {(digest, trigger) for digest, trigger in self._said if digest in digests}
+        self._recalibration.forget_all_but(digests, scopes)
         self._off_target = {(digest, label) for digest, label in self._off_target if digest in digests}
 
     def _show_sets(self, sets: dict[str, SetInForce], now_ms: int) -> None:
@@ -240,74 +237,3 @@ class Oversight:
                 elif not is_broken:
                     self._off_target.discard(key)
         self._metrics.rates = rates
-
-    async def _recalibrate(self, scope: str, current: SetInForce, trigger: Trigger) -> bool:
-        """Replace a set that is due, if that is automatic and there are labels enough. Returns whether it was."""
-        key = (current.digest, trigger)
-        if not self._settings.automatic:
-            self._say_once(key, "a calibration set is due for another", scope, trigger)
-            return False
-        now_s = self._now()
-        if now_s - self._tried_at_s.get(scope, -RETRY_INTERVAL_S) < RETRY_INTERVAL_S:
-            return False
-        newest = next(iter(await self._store.list_promotions(scope, 1)), None)
-        if newest is None or newest.digest != current.digest:
-            return False  # another process was faster, and this one sees it soon
-        if now_s - newest.promoted_at_ms / 1_000 < RECALIBRATION_INTERVAL_S:
-            return False
-        self._tried_at_s[scope] = now_s
-        labels = await self._labels_of(scope, now_s)
-        try:
-            built = await self._offload.run(
-                lambda: build_set(
-                    labels,
-                    scope=scope,
-                    settings=self._settings.build,
-                    params=self._params,
-                    now_ms=int(now_s * 1_000),
-                    trigger=trigger,
-                )
-            )
-        except ScoreError:
-            self._say_once(
-                key, "a calibration set is due for another, and its score cannot be fitted", scope, trigger
-            )
-            return False
-        made = built.calibration_set
-        if made is None or lost_classes(current.found, made):
-            self._say_once(
-                key, "a calibration set is due for another, and labels are too few", scope, trigger
-            )
-            return False
-        await self._store.keep([made.encoded])
-        promotion = Promotion(
-            scope=scope,
-            version=newest.version + 1,
-            digest=made.digest,
-            by="",
-            note=f"recalibrated: {trigger}",
-            promoted_at_ms=int(now_s * 1_000),
-        )
-        if not await self._store.promote(promotion):
-            return False
-        self._metrics.recalibrations[trigger] += 1
-        _log.info(
-            "recalibrated",
-            scope=scope,
-            version=promotion.version,
-            trigger=trigger,
-            benign=len(made.benign),
-            bad=len(made.bad),
-        )
-        await self._gates.refresh()
-        return True
-
-    async def _labels_of(self, scope: str, now_s: float) -> Sequence[Labelled]:
-        since_ms = int(now_s * 1_000 - self._settings.build.window_h * _HOUR_MS)
-        tenant = None if scope == GLOBAL_SCOPE else scope
-        return await self._store.list_labels(tenant, since_ms=since_ms, limit=LABELS_MAX)
-
-    def _say_once(self, key: tuple[str, Trigger], message: str, scope: str, trigger: Trigger) -> None:
-        if key not in self._said:
-            self._said.add(key)
-            _log.warning(message, scope=scope, trigger=trigger)

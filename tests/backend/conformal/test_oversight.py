@@ -18,13 +18,9 @@ from pcs_backend.conformal.build import BuildSettings
 from pcs_backend.conformal.calibration import GLOBAL_SCOPE, CalibrationSet, Label, Labelled, Signals
 from pcs_backend.conformal.in_force import Gates
 from pcs_backend.conformal.monitors import DriftSettings
-from pcs_backend.conformal.oversight import (
-    RECALIBRATION_INTERVAL_S,
-    RETRY_INTERVAL_S,
-    Oversight,
-    OversightSettings,
-)
+from pcs_backend.conformal.oversight import Oversight, OversightSettings
 from pcs_backend.conformal.promotion import promote_set
+from pcs_backend.conformal.recalibration import RECALIBRATION_INTERVAL_S, RETRY_INTERVAL_S
 from pcs_backend.conformal.store import CalibrationStore
 from pcs_backend.conformal.triggers import TriggerSettings
 from pcs_backend.conformal.watch import Watch
