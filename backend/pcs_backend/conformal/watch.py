@@ -8,7 +8,7 @@ depend on what they are, so those that are looked at are as exchangeable as all.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pcs_backend.effects.calibration_metrics import CalibrationMetrics
@@ -59,6 +59,19 @@ class Watch:
         self._kept: dict[str, int] = {}
         self._room = WATCH_SCORES_MAX
         self._decisions: dict[str, int] = {}
+
+    def note(self, firsts: Iterable[tuple[str, Gate | None, Verdict]]) -> None:
+        """Note first outcomes of any tenants, in order. As `observe`; a gate that only keeps signals is passed over.
+
+        Args:
+            firsts: Tenant, its gate and the verdict of each. A tenant has one gate among them.
+        """
+        by_tenant: dict[str, tuple[Gate, list[Verdict]]] = {}
+        for tenant, gate, verdict in firsts:
+            if gate is not None and gate.decides:
+                by_tenant.setdefault(tenant, (gate, []))[1].append(verdict)
+        for tenant, (gate, verdicts) in by_tenant.items():
+            self.observe(tenant, gate, verdicts)
 
     def observe(self, tenant: str, gate: Gate, verdicts: Sequence[Verdict]) -> None:
         """Note first outcomes of one tenant that one gate decided. Never raises, and never waits.
