@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import time
 from pathlib import Path
 
 import pytest
 
 import pcs_records
 from gates import promote, set_of
-from pcs_backend.app import real_ports
-from pcs_backend.config import load_config
-from pcs_backend.conformal.calibration import Label, Labelled, Signals
-from pcs_backend.engine import Engine, offline
+from labels import labelled, put_labels
+from pcs_backend.conformal.calibration import Signals
 from processes import HMAC_KEY, Backend, Client, clean_environment
 
 pytestmark = [pytest.mark.slow]
@@ -27,30 +23,11 @@ def body(epoch: int) -> bytes:
     return pcs_records.body(pcs_records.sign(document, hmac_key=HMAC_KEY.encode()))
 
 
-def labels(label: Label, count: int) -> list[Labelled]:
-    now_ms = int(time.time() * 1_000)
-    return [
-        Labelled(
-            tenant="default",
-            pcs_id=hashlib.sha256(f"{label}{number}".encode()).hexdigest(),
-            label=label,
-            by="a person",
-            signals=Signals(1.0, 0.8, 0.4) if label == "benign" else Signals(0.0, 0.0, 0.0),
-            picked_by_verdict=False,
-            status=200,
-            stored_at_ms=now_ms,
-            labelled_at_ms=now_ms,
-        )
-        for number in range(count)
-    ]
-
-
 async def test_drift_is_seen_and_brings_a_new_set(tmp_path: Path) -> None:
     environ = clean_environment(DATA_DIR=str(tmp_path), **GATE)
     await promote(environ, set_of(SPREAD, SPREAD))
-    engine = Engine(load_config(environ), real_ports())
-    async with offline(engine):
-        await engine.calibrations.put_labels([*labels("benign", 150), *labels("bad", 120)])
+    benign, bad = Signals(1.0, 0.8, 0.4), Signals(0.0, 0.0, 0.0)
+    await put_labels(environ, labelled("benign", benign, 150), labelled("bad", bad, 120))
     with Backend(tmp_path, **GATE) as backend:
         async with Client(backend) as client:
             for epoch in range(120):

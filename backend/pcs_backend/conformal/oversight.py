@@ -155,7 +155,12 @@ class Oversight:
         Raises:
             UnavailableError: The store is down or full.
         """
-        sets = dict(self._gates.sets)
+        # Who went back to no set at all wants none.
+        sets = {
+            scope: each
+            for scope, each in self._gates.sets.items()
+            if each.benign is not None or each.bad is not None
+        }
         now_ms = int(self._now() * 1_000)
         self._forget_all_but({each.digest for each in sets.values()}, set(sets))
         self._show_sets(sets, now_ms)

@@ -208,6 +208,19 @@ async def test_set_of_a_tenant_is_made_of_its_labels_alone(tmp_path: Path) -> No
         assert len(rig.gates.sets["plants"].found.benign) == 120
 
 
+async def test_no_set_at_all_stays_until_somebody_says_otherwise(tmp_path: Path) -> None:
+    async with running(tmp_path) as rig:
+        await rig.promote(fresh(rig))
+        await rig.promote(set_of((), ()))
+        rig.clock.move(8 * DAY_S)
+        await rig.label("benign", plain(200))
+        await rig.label("bad", odd(200))
+        await rig.oversight.review()
+        assert (await rig.in_force())[0] == 2
+        assert set(rig.metrics.due.values()) == {0}
+        assert rig.metrics.sets == {GLOBAL_SCOPE: SetFigures()}
+
+
 async def test_by_hand_it_is_only_said(tmp_path: Path) -> None:
     async with running(tmp_path) as rig:
         oversight = rig.new(automatic=False)
