@@ -103,7 +103,6 @@ class Gate:
         self.decides = decides
         names = [SetName() if each is None else each.set_name for each in (benign, bad)]
         self.provenance = ProvenanceWriter(params_digest, gated=decides, benign=names[0], bad=names[1])
-        missing = [name for name, side in (("benign", benign), ("bad", bad)) if side is None]
         self._scores_are_one = (
             benign is not None
             and bad is not None
