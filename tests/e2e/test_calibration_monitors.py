@@ -14,7 +14,12 @@ from processes import HMAC_KEY, Backend, Client, clean_environment
 
 pytestmark = [pytest.mark.slow]
 
-GATE = {"PCS_SIGN_ALG": "hmac", "PCS_HMAC_KEY": HMAC_KEY, "ENABLE_CONFORMAL_GATE": "true"}
+GATE = {
+    "PCS_SIGN_ALG": "hmac",
+    "PCS_HMAC_KEY": HMAC_KEY,
+    "ENABLE_CONFORMAL_GATE": "true",
+    "CALIBRATION_SCORE": "weighted",
+}
 SPREAD = [at / 500 for at in range(500)]
 
 

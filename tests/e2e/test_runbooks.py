@@ -463,7 +463,11 @@ def test_canary_gone_wrong(tmp_path: Path, hmac_variables: dict[str, str]) -> No
 
 
 def test_calibration(tmp_path: Path, hmac_variables: dict[str, str]) -> None:
-    variables = hmac_variables | {"ENABLE_CONFORMAL_GATE": "true", "CALIBRATION_RECALIBRATE": "manual"}
+    variables = hmac_variables | {
+        "ENABLE_CONFORMAL_GATE": "true",
+        "CALIBRATION_RECALIBRATE": "manual",
+        "CALIBRATION_SCORE": "weighted",
+    }
     environ = clean_environment(DATA_DIR=str(tmp_path / "data"), **variables)
     spread = [number / 200 for number in range(200)]
     asyncio.run(promote(environ, msgspec.structs.replace(set_of(spread, spread), made_at_ms=now_ms())))

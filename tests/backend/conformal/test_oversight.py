@@ -64,7 +64,7 @@ class Rig:
             settings=OversightSettings(
                 DriftSettings(),
                 TriggerSettings(decisions=decisions),
-                BuildSettings(window_h=window_h),
+                BuildSettings(score="weighted", window_h=window_h),
                 automatic=automatic,
                 reads_labels=reads_labels,
             ),
