@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 CERTS ?= build/certs
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo test test-ray text-check crash simulate bench bench-million bench-agent bench-rows bench-stores evaluate damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
+.PHONY: help install demo test test-ray text-check crash simulate bench bench-million bench-agent bench-rows bench-stores evaluate statistics damage fuzz deploy-check secrets certs compose-secrets check check-fast lint format clean dashboards pictures
 
 help:  ## Show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -95,6 +95,10 @@ lint: install  ## Lint, format check, types, import rules
 DAMAGES ?= 100000
 damage: install  ## Damage 100,000 sealed segments: each found, everything good around it recovered
 	@$(BIN)/python tests/damaged_segments.py --damages $(DAMAGES)
+
+# A smaller run is part of `test`.
+statistics: install  ## Simulate calibrations and streams at full size: promised error rates, false alarms, delays (ARGUMENTS)
+	@PYTHONPATH=tests $(BIN)/python -m statistical $(ARGUMENTS)
 
 # How long; the corpus and some seconds of each target are part of `test`.
 MINUTES ?= 10

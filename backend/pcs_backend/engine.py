@@ -297,6 +297,8 @@ class Engine:
         """Remove from the store what has expired, and calibration sets that no outcome can name any more."""
         while await self.store.purge_expired():  # as many go as came, however many these are
             await self._ports.sleep(0)
+        if self.gates is not None:
+            await self.gates.keep_params()
         # Outcomes may name a set for as long as they live. A day more, because it is not said more often that one is needed.
         lifetime_ms = int(self._config.dedup_ttl_s * 1_000) + ARTIFACT_RENEWED_MS
         await self.calibrations.purge(int(self._ports.now() * 1_000) - lifetime_ms)

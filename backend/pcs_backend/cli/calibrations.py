@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple
 
 import aiohttp
@@ -17,6 +18,7 @@ from pcs_backend.conformal.store import Calibrations
 from pcs_backend.dedup.store import Key, Outcome
 from pcs_backend.http.admin import OUTCOMES_PATH, Lookup
 from pcs_backend.http.admin_calibrations import (
+    ALWAYS,
     ARTIFACTS_PATH,
     FETCH_PATH,
     LABELS_ADMIN_PATH,
@@ -52,9 +54,9 @@ class ServedCalibrations:
         query = {"since_ms": str(since_ms), "limit": str(limit)} | _unless_none("tenant", tenant)
         return msgspec.json.decode(await self._get(LABELS_ADMIN_PATH, query), type=list[Labelled])
 
-    async def keep(self, artifacts: Sequence[bytes]) -> None:
+    async def keep(self, artifacts: Sequence[bytes], *, always: bool = False) -> None:
         """As `Calibrations.keep`."""
-        await self._post(ARTIFACTS_PATH, artifacts)
+        await self._post(ARTIFACTS_PATH, artifacts, {ALWAYS: "true"} if always else {})
 
     async def fetch(self, digests: Sequence[str]) -> list[bytes | None]:
         """As `Calibrations.fetch`."""
@@ -77,8 +79,8 @@ class ServedCalibrations:
     async def _get(self, path: str, query: dict[str, str]) -> bytes:
         return await ok_body(await self._session.get(path, params=query))
 
-    async def _post(self, path: str, body: object) -> bytes:
-        return await ok_body(await self._session.post(path, data=msgspec.json.encode(body)))
+    async def _post(self, path: str, body: object, query: Mapping[str, str] = MappingProxyType({})) -> bytes:
+        return await ok_body(await self._session.post(path, params=query, data=msgspec.json.encode(body)))
 
 
 @contextlib.asynccontextmanager

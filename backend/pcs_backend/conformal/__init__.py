@@ -8,6 +8,8 @@
     martingale   whether scores still come from one place, at any time
     drift        whether recent scores come from where a set's came from, at one look
     coverage     how often the gate was wrong, beside how often it may be
+    store        what keeps labels, sets and promotions; `shelf` holds them in memory within their bounds, and beside it are
+                 the stores of memory, Redis and PostgreSQL, and what guards those of servers
 
 Pure, but for the rooms that say otherwise.
 """

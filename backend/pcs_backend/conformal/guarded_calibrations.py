@@ -36,9 +36,9 @@ class GuardedCalibrations:
         """As `CalibrationStore.list_labels`."""
         return await self._asked(lambda: self._store.list_labels(tenant, since_ms=since_ms, limit=limit))
 
-    async def keep(self, artifacts: Sequence[bytes]) -> None:
+    async def keep(self, artifacts: Sequence[bytes], *, always: bool = False) -> None:
         """As `CalibrationStore.keep`."""
-        await self._asked(lambda: self._store.keep(artifacts))
+        await self._asked(lambda: self._store.keep(artifacts, always=always))
 
     async def fetch(self, digests: Sequence[str]) -> list[bytes | None]:
         """As `CalibrationStore.fetch`."""

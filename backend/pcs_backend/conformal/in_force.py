@@ -17,7 +17,7 @@ from pcs_backend.conformal.gate import Gate, Side, side_of
 from pcs_backend.conformal.provenance import digest_of, encode_params
 from pcs_backend.conformal.scores import Score, score_from
 from pcs_backend.conformal.store import CalibrationStore
-from pcs_backend.errors import ScoreError, StoreUnavailableError
+from pcs_backend.errors import ScoreError, UnavailableError
 from pcs_core.params import Params
 from pcs_core.ports import Sleep
 
@@ -86,7 +86,7 @@ class Gates:
         """Read the sets unless they were read before.
 
         Raises:
-            StoreUnavailableError: The store is down.
+            UnavailableError: The store is down, or the memory store's log refuses.
         """
         if not self._is_loaded:
             await self.refresh()
@@ -95,10 +95,10 @@ class Gates:
         """Read what is in force now.
 
         Raises:
-            StoreUnavailableError: The store is down; what was read before stays in force.
+            UnavailableError: As `load`; what was read before stays in force.
         """
         if not self._is_loaded:
-            await self._store.keep([self._params_artifact])
+            await self.keep_params()
         promotions = await self._store.list_promotions(None, SETS_IN_FORCE_MAX)
         current = {each.scope: (each.digest, each.version) for each in promotions}
         known = {scope: (each.digest, each.version) for scope, each in self._sets.items()}
@@ -113,10 +113,18 @@ class Gates:
                 sets[scope] = read
         self._sets, self._gates, self._is_loaded = sets, {}, True
 
+    async def keep_params(self) -> None:
+        """Say that the parameters are needed, as no promotion does. Every day at least.
+
+        Raises:
+            UnavailableError: The store is down, or the memory store's log refuses.
+        """
+        await self._store.keep([self._params_artifact], always=True)
+
     async def keep_fresh(self, sleep: Sleep) -> None:
         """Refresh for ever."""
         while True:
-            with contextlib.suppress(StoreUnavailableError):  # its monitor says so
+            with contextlib.suppress(UnavailableError):  # its monitor, or readiness, says so
                 await self.refresh()
             await sleep(REFRESH_INTERVAL_S)
 

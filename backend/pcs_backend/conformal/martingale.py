@@ -89,7 +89,10 @@ class ExchangeabilityMartingale:
         rank = self._smoothed_rank(score)
         for jumper in self._jumpers:
             jumper.bet(rank)
-        if self.alarmed or self._log_capital() < _LOG_LIMIT:
+        # A mean reaches nothing that none of its parts does: almost always this ends here.
+        if self.alarmed or max([jumper.log_capital for jumper in self._jumpers]) < _LOG_LIMIT:
+            return False
+        if self._log_capital() < _LOG_LIMIT:
             return False
         self.alarmed = True
         self.alarms += 1
@@ -98,8 +101,9 @@ class ExchangeabilityMartingale:
     def _smoothed_rank(self, score: float) -> float:
         """Return the share of scores that are higher, with a random share of the equal ones, itself among them."""
         scores = self._ascending
-        low = bisect_left(scores, score)
-        high = bisect_right(scores, score, low)
+        low = high = bisect_left(scores, score)
+        if low < len(scores) and scores[low] == score:
+            high = bisect_right(scores, score, low)
         scores.insert(high, score)
         equal = high - low + 1
         return (len(scores) - high - 1 + self._random.random() * equal) / len(scores)

@@ -63,13 +63,13 @@ class MemoryCalibrations:
         """As `CalibrationStore.list_labels`."""
         return self._shelf.list_labels(tenant, since_ms, limit)
 
-    async def keep(self, artifacts: Sequence[bytes]) -> None:
+    async def keep(self, artifacts: Sequence[bytes], *, always: bool = False) -> None:
         """As `CalibrationStore.keep`. On return they are in the WAL, synced."""
         by_their_digest = by_digest(artifacts)
         async with self._turn:
             now_ms = int(self._now() * 1_000)
             new = [digest for digest in by_their_digest if self._shelf.wants_word_of(digest, now_ms)]
-            if not self._shelf.has_room(sum(map(self._shelf.lacks, new))):
+            if not always and not self._shelf.has_room(sum(map(self._shelf.lacks, new))):
                 raise StoreFullError(FULL)
             if new:
                 with self._writing():

@@ -35,10 +35,11 @@ return found
 """
 
 KEEP = """
--- KEYS: artifacts; their digests by when they were needed. ARGV: digest; bytes; now; how many are kept.
+-- KEYS: artifacts; their digests by when they were needed. ARGV: digest; bytes; now; how many are kept, -1 for any number.
 -- Returns 1, or 0 where there is no room.
 if redis.call('HEXISTS', KEYS[1], ARGV[1]) == 0 then
-  if redis.call('HLEN', KEYS[1]) >= tonumber(ARGV[4]) then
+  local most = tonumber(ARGV[4])
+  if most >= 0 and redis.call('HLEN', KEYS[1]) >= most then
     return 0
   end
   redis.call('HSET', KEYS[1], ARGV[1], ARGV[2])

@@ -81,10 +81,11 @@ class RedisCalibrations:
             listings.append(newest_first(own, limit))
         return newest_first(listings)
 
-    async def keep(self, artifacts: Sequence[bytes]) -> None:
+    async def keep(self, artifacts: Sequence[bytes], *, always: bool = False) -> None:
         """As `CalibrationStore.keep`; each whole, of several perhaps some."""
         for digest, data in by_digest(artifacts).items():
-            arguments: list[int | str | bytes] = [digest, data, int(self._now() * 1_000), ARTIFACTS_MAX]
+            arguments: list[int | str | bytes] = [digest, data, int(self._now() * 1_000)]
+            arguments.append(-1 if always else ARTIFACTS_MAX)
             if not await self._connection.script(KEEP, [_ARTIFACTS, _NEEDED], arguments):
                 raise StoreFullError(FULL)
 

@@ -62,10 +62,15 @@ class Calibrations(Protocol):
             limit: How many at most, a class.
         """
 
-    async def keep(self, artifacts: Sequence[bytes]) -> None:
+    async def keep(self, artifacts: Sequence[bytes], *, always: bool = False) -> None:
         """Keep bytes under their SHA-256: sets and parameters. Known ones stay as they are, and count as kept now.
 
         Who needs bytes that no promotion in force names keeps them again now and then, within the lifetime of outcomes.
+
+        Args:
+            artifacts: The bytes.
+            always: Whether beyond the bound too: parameters, without which nothing can be judged. Only a start with other
+                ones makes more of them.
 
         Raises:
             StoreFullError: There are `ARTIFACTS_MAX` already; the new ones are not kept.

@@ -19,6 +19,9 @@ ARTIFACTS_PATH = CALIBRATION_PREFIX + "artifacts"
 FETCH_PATH = CALIBRATION_PREFIX + "artifacts/fetch"
 PROMOTIONS_PATH = CALIBRATION_PREFIX + "promotions"
 
+ALWAYS = "always"
+"""In the query of `ARTIFACTS_PATH`: whether to keep beyond the bound too."""
+
 _encode = msgspec.json.Encoder().encode
 
 
@@ -46,7 +49,8 @@ class CalibrationRoutes:
                 await store.put_labels(msgspec.json.decode(await request.read(), type=list[Labelled]))
                 return Reply(200, b"{}")
             case "POST", path if path == ARTIFACTS_PATH:
-                await store.keep(msgspec.json.decode(await request.read(), type=list[bytes]))
+                artifacts = msgspec.json.decode(await request.read(), type=list[bytes])
+                await store.keep(artifacts, always=query.get(ALWAYS) == "true")
                 return Reply(200, b"{}")
             case "POST", path if path == FETCH_PATH:
                 digests = msgspec.json.decode(await request.read(), type=list[str])

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
+
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcs_backend.conformal.drift import Drift, compare_scores
@@ -12,6 +15,7 @@ from pcs_backend.conformal.drift import Drift, compare_scores
 samples = st.lists(st.integers(0, 20).map(lambda step: step / 20), min_size=1, max_size=60)
 
 
+@settings(deadline=None)  # the first example loads SciPy
 @given(samples, samples)
 def test_the_distance_is_that_of_the_empirical_distribution_functions(
     recent: list[float], reference: list[float]
@@ -64,3 +68,15 @@ def test_a_shift_of_recent_scores_is_drift() -> None:
 def test_an_empty_sample_is_refused(recent: list[float], reference: list[float]) -> None:
     with pytest.raises(ValueError, match="both samples need a score"):
         compare_scores(recent, reference)
+
+
+def test_scipy_is_loaded_with_the_first_test_and_not_before() -> None:
+    """It takes longer to load than the rest of the service, which may never need it."""
+    code = (
+        "import sys, pcs_backend.app, pcs_backend.conformal.drift as drift, pcs_backend.conformal.coverage\n"
+        "before = 'scipy' in sys.modules\n"
+        "drift.compare_scores([1.0], [2.0])\n"
+        "print(before, 'scipy' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False True\n"

@@ -6,7 +6,7 @@ import math
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcs_backend.conformal.martingale import (
@@ -80,6 +80,7 @@ def test_equal_scores_are_no_shift() -> None:
         assert not any(watched.observe(0.25) for _ in range(500))
 
 
+@settings(deadline=None)
 @given(st.lists(st.floats(0, 1), max_size=300), st.sampled_from([0.001, 0.5]))
 def test_every_bet_is_fair_and_none_makes_debts(ranks: list[float], jump_share: float) -> None:
     """The mean of what a capital becomes, over ranks spread evenly, is what it was."""

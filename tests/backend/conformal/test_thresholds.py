@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcs_backend.conformal.calibration import ThresholdMethod
@@ -45,6 +45,7 @@ def test_a_level_is_the_decimal_that_was_written() -> None:
     assert rank_at(99, np.float64(0.29)) == 29
 
 
+@settings(deadline=None)
 @given(scores, levels)
 def test_as_many_scores_stand_at_a_threshold_or_beyond_as_the_level_gives(
     found: list[float], level: float
@@ -59,6 +60,7 @@ def test_as_many_scores_stand_at_a_threshold_or_beyond_as_the_level_gives(
     assert sum(score <= bad_threshold(apart, level) for score in apart) == allowed
 
 
+@settings(deadline=None)
 @given(scores, levels)
 def test_bad_scores_are_benign_ones_seen_from_above(found: list[float], level: float) -> None:
     mirrored = sorted(-score for score in found)

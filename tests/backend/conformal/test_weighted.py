@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pcs_backend.conformal.thresholds import bad_threshold, benign_threshold
@@ -16,6 +16,7 @@ scores = st.lists(st.integers(-50, 50).map(float), max_size=120).map(sorted)
 levels = st.integers(1, 99).map(lambda hundredths: hundredths / 100)
 
 
+@settings(deadline=None)
 @given(scores, levels, st.sampled_from([0.1, 1.0, 7.0]))
 def test_equal_weights_give_the_thresholds_without_weights(
     found: list[float], level: float, weight: float
