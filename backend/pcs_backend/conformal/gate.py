@@ -28,10 +28,11 @@ from pcs_backend.conformal.calibration import (
 from pcs_backend.conformal.provenance import ProvenanceWriter, SetName
 from pcs_backend.conformal.scores import Score
 from pcs_backend.conformal.thresholds import bad_threshold, benign_threshold
+from pcs_core.canonical import round9
 from pcs_core.record import Record
 from pcs_core.verify import Decided, Decision, Verdict
 
-SCORED_TOGETHER_MIN = 8
+SCORED_TOGETHER_MIN = 12
 """Records from which on scoring them in one call is cheaper than one by one."""
 
 
@@ -133,10 +134,9 @@ class Gate:
         if not self.decides:
             return list(verdicts)
         if len(verdicts) < SCORED_TOGETHER_MIN:
-            rounded = round9_all(np.array([(each.coh_star, each.r) for each in records]).ravel()).tolist()
             return [
-                verdict.gated(self.decide(verdict.recomputed.d_hat, rounded[2 * at], rounded[2 * at + 1]))
-                for at, verdict in enumerate(verdicts)
+                verdict.gated(self.decide(verdict.recomputed.d_hat, round9(each.coh_star), round9(each.r)))
+                for verdict, each in zip(verdicts, records, strict=True)
             ]
         signals = np.empty((len(records), 3))
         signals[:, 0] = [each.recomputed.d_hat for each in verdicts]
@@ -158,7 +158,7 @@ class Gate:
         before, between, after = self._parts[verdict.decision, gate]
         one = _spelled(first)
         other = one if second is first else _spelled(second)
-        return b"%b,%b%b%b%b%b" % (body[:-1], before, one, between, other, after)
+        return b"".join((body[:-1], before, one, between, other, after))
 
     def _write_parts(self, decision: Decision, gate: Decision | None) -> tuple[bytes, bytes, bytes]:
         """Return what stands before, between and after the two scores: the same for every record decided so."""
@@ -171,7 +171,7 @@ class Gate:
                 **{name: _described(side, level) for name, (side, level) in sides.items()},
             },
         }
-        text = orjson.dumps(block)[1:].replace(b'"<score>"', b"\0")
+        text = b"," + orjson.dumps(block)[1:].replace(b'"<score>"', b"\0")
         if self.benign is None:
             text = b"\0" + text
         if self.bad is None:
@@ -201,7 +201,7 @@ def _scores(side: Side | None, signals: NDArray[np.float64]) -> Sequence[float |
 
 
 def _spelled(score: float | None) -> bytes:
-    return b"" if score is None else repr(score).encode()
+    return b"" if score is None else orjson.dumps(score)
 
 
 def _described(side: Side | None, level: str) -> dict[str, object] | None:

@@ -157,8 +157,8 @@ class Metrics:
         by_reason: collections.Counter[str] = collections.Counter()
         for tenant, status, reasons in firsts:
             outcomes[tenant, status == 202] += 1
-            if reasons:
-                by_reason.update(reasons)
+            for reason in reasons:
+                by_reason[reason] += 1
         for (tenant, escalated), count in outcomes.items():
             (self.escalated if escalated else self.accepted).inc(count)
             by_tenant = self._tenant_escalated if escalated else self._tenant_accepted
