@@ -361,6 +361,7 @@ async def test_whoever_is_slower_promotes_nothing(tmp_path: Path) -> None:
         slower = Rig(rig.store, rig._offload, rig.clock)
         await slower.gates.refresh()
         await rig.oversight.review()
+        rig.clock.move(RECALIBRATION_INTERVAL_S)
         await slower.oversight.review()
         assert (await rig.in_force())[0] == 2
         assert slower.metrics.recalibrations["time"] == 0
