@@ -261,12 +261,106 @@ STORE = Row(
     ],
 )
 
+CALIBRATION = Row(
+    "Calibration",
+    [
+        Panel(
+            "Decisions of the gate",
+            [Query(rate("flk_decisions_total", by="decision"), "{{decision}}")],
+            unit="reqps",
+            description="First outcomes. None while the gate is off.",
+        ),
+        Panel(
+            "Decisions without a class of the tenant's own set",
+            [Query(rate("flk_calibration_fallbacks_total", by="class, to"), "{{class}}: {{to}}")],
+            unit="reqps",
+            description="The global set stood in, or there was no threshold of that class.",
+        ),
+        Panel(
+            "Sets in force: scores",
+            [gauge("flk_calibration_set_scores", "{{scope}} {{class}}")],
+            description="Fewer than 100 give no threshold.",
+        ),
+        Panel(
+            "Sets in force: version",
+            [gauge("flk_calibration_set_version", "{{scope}}")],
+        ),
+        Panel(
+            "Sets in force: age",
+            [gauge("flk_calibration_set_age_seconds", "{{scope}}")],
+            unit="s",
+            description="Since the set was made. Due after a week unless set otherwise.",
+        ),
+        Panel(
+            "Drift: distance of late scores from the set's, and its chance",
+            [
+                gauge("flk_calibration_ks_distance", "{{tenant}} distance"),
+                gauge("flk_calibration_ks_p", "{{tenant}} chance"),
+            ],
+            description="Drift is a distance above 0.1 with a chance below 0.05, unless set otherwise.",
+        ),
+        Panel(
+            "Drift: evidence of the martingale",
+            [gauge("flk_calibration_martingale_log10", "{{tenant}}")],
+            limit=2,
+            from_zero=False,
+            description="Decimal logarithm. 2 is reached without drift in at most 1 % of starts, for all time.",
+        ),
+        Panel(
+            "Drift: alarms",
+            [gauge("flk_calibration_drift", "{{tenant}} {{monitor}}")],
+            unit="bool_yes_no",
+        ),
+        Panel(
+            "Errors among labelled records, and the exact interval",
+            [
+                gauge("flk_calibration_error_rate", "{{scope}} {{class}}"),
+                gauge("flk_calibration_error_rate_low", "{{scope}} {{class}} at least"),
+                gauge("flk_calibration_error_rate_high", "{{scope}} {{class}} at most"),
+            ],
+            unit="percentunit",
+            description="Benign records that were rejected, bad ones that were accepted. Promised: alpha, delta.",
+        ),
+        Panel(
+            "Labels behind it, and whether the promise is broken",
+            [
+                gauge("flk_calibration_error_labels", "{{scope}} {{class}} labels"),
+                gauge("flk_calibration_miscoverage", "{{scope}} {{class}} broken"),
+            ],
+        ),
+        Panel(
+            "Alarms, restarts and new sets in the time shown",
+            [
+                Query(increase("flk_calibration_alarms_total", by="monitor"), "alarms: {{monitor}}"),
+                Query(
+                    increase("flk_calibration_martingale_restarts_total", by="reason"),
+                    "martingale restarts: {{reason}}",
+                ),
+                Query(
+                    increase("flk_calibration_recalibrations_total", by="trigger"), "new sets: {{trigger}}"
+                ),
+            ],
+            kind="stat",
+        ),
+        Panel(
+            "Sets that are due and not replaced",
+            [gauge("flk_calibration_due", "{{trigger}}")],
+        ),
+        Panel(
+            "Scores that the monitors did not look at",
+            [Query(rate("flk_calibration_scores_skipped_total", by="instance"), "{{instance}}")],
+            unit="reqps",
+            description="Beyond 1,000 a second, 200 of a tenant, or 200 tenants.",
+        ),
+    ],
+)
+
 BACKEND = Dashboard(
     uid="pcs-backend",
     title="PCS backend",
-    description="Rates, latency, verdicts, WAL and store of pcs-backend.",
+    description="Rates, latency, verdicts, calibration, WAL and store of pcs-backend.",
     choices=[Choice("job", "flk_ready"), Choice("instance", 'flk_ready{job=~"$job"}')],
-    rows=[NOW, TRAFFIC, LATENCY, VERDICTS, DISK, STORE],
+    rows=[NOW, TRAFFIC, LATENCY, VERDICTS, CALIBRATION, DISK, STORE],
 )
 
 

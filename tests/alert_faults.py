@@ -2,7 +2,7 @@
 
 A `Fault` is a running backend under a steady load that sends every record twice. `strike` breaks something, `heal` mends
 it; both return at once or when it is done. While it is struck, `tick` is called with each turn of the load. Where the load
-does not matter to the fault there is little of it: fifteen backends share the machine with whatever else is tested.
+does not matter to the fault there is little of it: seventeen backends share the machine with whatever else is tested.
 """
 
 from __future__ import annotations
@@ -19,13 +19,19 @@ from typing import Any, ClassVar
 from urllib.parse import urlsplit
 
 import aiohttp
+import msgspec
 import psutil
 import redis
 
 import pcs_records
 from faulty_proxy import FaultyProxy
+from gates import promote, set_of
 from inboxes import request, running_inbox
-from processes import HMAC_KEY, Backend, Client, run
+from labels import labelled, now_ms, put_labels
+from pcs_backend.conformal.calibration import Signals
+from pcs_backend.conformal.scores import score_from
+from pcs_core.params import Params
+from processes import HMAC_KEY, Backend, Client, clean_environment, run
 from servers import RedisServer
 from small_disk import SmallDisk, small_disk
 
@@ -227,6 +233,63 @@ class Signatures(Fault):
         assert await self.submit(client, pcs_records.body(document)) == 401
 
 
+class Calibrated(Store):
+    """The gate is on, its sets are replaced by hand, and its promises hold."""
+
+    turn_s: ClassVar[float] = BUSY_S
+    settings: ClassVar[dict[str, str]] = {
+        "ENABLE_CONFORMAL_GATE": "true",
+        "CALIBRATION_RECALIBRATE": "manual",
+        "CALIBRATION_DRIFT_SCORES": "10",
+    }
+    shifted: ClassVar[dict[str, Any]] = {"coh_star": 0.95}
+
+    def start(self) -> None:
+        self.digest = self.promote()
+        super().start()
+
+    def promote(self) -> str:
+        """Bring a set into force whose benign records are like those that come; returns its digest."""
+        usual = self.document(1)
+        score = score_from("weighted", "{}", Params())
+        benign = score.of(Signals(round(usual["D_hat"], 9), usual["coh_star"], usual["r"]))
+        made = msgspec.structs.replace(set_of([benign] * 200, [1.0] * 200), made_at_ms=now_ms())
+        asyncio.run(promote(self.aside(), made))
+        return made.digest
+
+    def aside(self) -> dict[str, str]:
+        """The environment of a service beside, over the same store."""
+        variables = {name: value for name, value in self.backend.variables.items() if name != "PORT"}
+        return clean_environment(**variables | {"DATA_DIR": str(self.folder / "aside")})
+
+    async def strike(self) -> None:
+        self.struck = True
+
+    async def heal(self) -> None:
+        self.struck = False
+        await asyncio.to_thread(self.promote)
+
+
+class Drift(Calibrated):
+    """Records change, and stay as good."""
+
+    alerts: ClassVar[set[str]] = {"PcsCalibrationDrift", "PcsRecalibrationDue"}
+
+    def document(self, number: int) -> pcs_records.Document:
+        shifted = self.shifted if self.struck else {}
+        return pcs_records.document(epoch=number, shard_id=self.name, **shifted)
+
+
+class Miscoverage(Calibrated):
+    """Labels come that say that many of the records that were accepted are bad."""
+
+    alerts: ClassVar[set[str]] = {"PcsMiscoverage", "PcsRecalibrationDue"}
+
+    async def strike(self) -> None:
+        wrong = labelled("bad", Signals(3.5, 1.05, 0.65), 100, sets=(self.digest, self.digest))
+        await put_labels(self.aside(), wrong)
+
+
 class Conflicts(Fault):
     """Two agents summarise one stream in two ways."""
 
@@ -400,6 +463,8 @@ def every_fault() -> Iterator[type[Fault]]:
         Stuck,
         Escalations,
         Signatures,
+        Drift,
+        Miscoverage,
         Conflicts,
         Throttled,
         Connections,

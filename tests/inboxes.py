@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pcs_records
+from pcs_backend.conformal.watch import Watch
 from pcs_backend.dedup.memory_store import Journal, MemoryStore
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Key, Outcome, Placed
 from pcs_backend.effects.metrics import Metrics
@@ -214,6 +215,7 @@ def build_pipeline(
         token_bucket=TokenBucket(0, clock),
         params=Params(),
         gates=None,
+        watch=Watch(metrics.calibration),
         metrics=metrics,
         tap=Tap(),
         now=clock,

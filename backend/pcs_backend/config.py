@@ -14,6 +14,8 @@ from msgspec import Meta
 
 from pcs_backend.conformal.build import BuildSettings
 from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, SET_SCORES_MAX, ThresholdMethod
+from pcs_backend.conformal.coverage import OFF_TARGET_SHARE
+from pcs_backend.conformal.drift import DISTANCE_MIN, P_VALUE_MAX, RECENT_SCORES
 from pcs_backend.conformal.scores import DEFAULT_SCORE, SCORES
 from pcs_backend.conformal.store import LABELS_MAX
 from pcs_backend.errors import ConfigError
@@ -66,6 +68,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
         calibration_method: How thresholds are taken.
         calibration_set_scores_max: Scores of a class in a set.
         calibration_window_h: Hours for which a label counts.
+        calibration_recalibrate: Whether sets that are due are replaced by the service itself.
+        calibration_recalibrate_days: Age from which on a set is due.
+        calibration_recalibrate_decisions: Decisions after which a set is due.
+        calibration_off_target_share: Part of the promised share by which an observed one may miss it.
+        calibration_drift_scores: Last scores of a tenant that are compared with its set's.
+        calibration_drift_distance: Distance of the two from which on it is drift.
+        calibration_drift_p: Chance below which such a distance is drift.
         pcs_sign_alg: How records are signed; `none` on loopback only.
         allow_unsigned: Whether `none` may be used off loopback.
         pcs_hmac_key: An HMAC key.
@@ -119,6 +128,13 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, rename="upper"):
     calibration_method: ThresholdMethod = "order_statistic"
     calibration_set_scores_max: Annotated[int, Meta(ge=CLASS_SCORES_MIN, le=LABELS_MAX)] = SET_SCORES_MAX
     calibration_window_h: Annotated[float, Meta(gt=0, le=_WINDOW_H_MAX)] = 24.0
+    calibration_recalibrate: Literal["auto", "manual"] = "auto"
+    calibration_recalibrate_days: _Days = 7.0
+    calibration_recalibrate_decisions: Annotated[int, Meta(ge=100, le=1_000_000_000)] = 10_000
+    calibration_off_target_share: Annotated[float, Meta(gt=0, le=10)] = OFF_TARGET_SHARE
+    calibration_drift_scores: Annotated[int, Meta(ge=10, le=10_000)] = RECENT_SCORES
+    calibration_drift_distance: Annotated[float, Meta(ge=0, le=1)] = DISTANCE_MIN
+    calibration_drift_p: Annotated[float, Meta(ge=0, le=1)] = P_VALUE_MAX
     pcs_sign_alg: Literal["none", "hmac", "ed25519"] = "none"
     allow_unsigned: bool = False
     pcs_hmac_key: str = ""
@@ -182,6 +198,13 @@ ALLOWED = {
     "CALIBRATION_METHOD": _one_of(get_args(ThresholdMethod)),
     "CALIBRATION_SET_SCORES_MAX": f"an integer from {CLASS_SCORES_MIN} to {LABELS_MAX}",
     "CALIBRATION_WINDOW_H": f"a number of hours above 0, up to {_WINDOW_H_MAX:g}",
+    "CALIBRATION_RECALIBRATE": "auto or manual",
+    "CALIBRATION_RECALIBRATE_DAYS": _DAYS_RULE,
+    "CALIBRATION_RECALIBRATE_DECISIONS": "an integer from 100 to 1000000000",
+    "CALIBRATION_OFF_TARGET_SHARE": "a number above 0, up to 10",
+    "CALIBRATION_DRIFT_SCORES": "an integer from 10 to 10000",
+    "CALIBRATION_DRIFT_DISTANCE": "a number from 0 to 1",
+    "CALIBRATION_DRIFT_P": "a number from 0 to 1",
     "PCS_SIGN_ALG": "none, hmac or ed25519",
     "ALLOW_UNSIGNED": "true or false",
     "PCS_HMAC_KEY": "a key of one byte or more",

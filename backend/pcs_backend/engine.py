@@ -23,7 +23,11 @@ import structlog
 
 from pcs_backend.config import Config, Settings
 from pcs_backend.conformal.in_force import Gates
+from pcs_backend.conformal.monitors import DriftSettings
+from pcs_backend.conformal.oversight import Oversight, OversightSettings
 from pcs_backend.conformal.store import ARTIFACT_RENEWED_MS, CalibrationStore
+from pcs_backend.conformal.triggers import TriggerSettings
+from pcs_backend.conformal.watch import Watch
 from pcs_backend.dedup.guarded_store import GuardedStore
 from pcs_backend.dedup.memory_store import MemoryStore
 from pcs_backend.dedup.store import DedupStore
@@ -109,6 +113,7 @@ class Engine:
     Attributes:
         metrics: Counters.
         tap: Where verdicts are shown.
+        watch: Told what the gate did.
         token_bucket: What all may send together.
         inbox: This worker's inbox.
         store: The dedup store.
@@ -141,6 +146,7 @@ class Engine:
             spans: What traces submits, if anything does.
         """
         self._worker = str(worker)
+        self._workers = workers
         self._owned = {str(each) for each in range(workers)}
         self._spans = spans
         self._config = config
@@ -157,6 +163,7 @@ class Engine:
         self._inflating = self._new_offload("inflate")
         self.metrics = Metrics()
         self.tap = Tap()
+        self.watch = Watch(self.metrics.calibration)
         self.inbox = self._new_inbox(self._worker)
         self._orphans: list[Inbox] = []
         self._guarded = build_store(config, ports)
@@ -166,6 +173,7 @@ class Engine:
             self._memory = MemoryStore(now=ports.now, journal=self.inbox, records_max=records_max)
             self._bulk = self._new_offload("snapshot")
         self.gates = self._new_gates()
+        self._oversight = self._new_oversight()
         self.pipeline = self._new_pipeline(self.inbox)
         self.settlers = [self._new_settler(self.inbox, self.pipeline)]
         self._snapshot_at_sequence = 0
@@ -259,6 +267,8 @@ class Engine:
             tasks.append(("store-monitor", self._guarded.monitor()))
         if self.gates is not None:
             tasks.append(("calibration-sets", self.gates.keep_fresh(self._ports.sleep)))
+        if self._oversight is not None:
+            tasks.append(("oversight", self._oversight.run()))
         return tasks
 
     async def connect_store(self) -> None:
@@ -382,6 +392,7 @@ class Engine:
             token_bucket=self.token_bucket,
             params=self._config.params,
             gates=self.gates,
+            watch=self.watch,
             metrics=self.metrics,
             tap=self.tap,
             now=self._ports.now,
@@ -398,6 +409,37 @@ class Engine:
         if not (settings.enable_conformal_gate or settings.enable_calibration_logging):
             return None
         return Gates(self.calibrations, self._config.params, decides=settings.enable_conformal_gate)
+
+    def _new_oversight(self) -> Oversight | None:
+        """Return what looks after the sets in force. Each of several workers sees its share of the decisions."""
+        settings = self._config.settings
+        if self.gates is None or not self.gates.decides:
+            return None
+        return Oversight(
+            watch=self.watch,
+            gates=self.gates,
+            store=self.calibrations,
+            metrics=self.metrics.calibration,
+            settings=OversightSettings(
+                drift=DriftSettings(
+                    settings.calibration_drift_scores,
+                    settings.calibration_drift_distance,
+                    settings.calibration_drift_p,
+                ),
+                triggers=TriggerSettings(
+                    settings.calibration_recalibrate_days,
+                    max(1, settings.calibration_recalibrate_decisions // self._workers),
+                    settings.calibration_off_target_share,
+                ),
+                build=self._config.build_settings,
+                automatic=settings.calibration_recalibrate == "auto",
+                reads_labels=self._worker == FIRST_WORKER,
+            ),
+            params=self._config.params,
+            offload=self._new_offload("oversight"),
+            now=self._ports.now,
+            sleep=self._ports.sleep,
+        )
 
     def _new_settler(self, inbox: Inbox, pipeline: Pipeline) -> Settler:
         return Settler(

@@ -38,6 +38,7 @@ import structlog
 from pcs_backend.batch import is_batch, join_replies, split_records
 from pcs_backend.checking import Checker, Judged
 from pcs_backend.conformal.in_force import Gates
+from pcs_backend.conformal.watch import Watch
 from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Outcome, Placed
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.effects.tap import Tap, sighting
@@ -138,6 +139,7 @@ class Pipeline:
         token_bucket: TokenBucket,
         params: Params,
         gates: Gates | None,
+        watch: Watch,
         metrics: Metrics,
         tap: Tap,
         now: WallClock,
@@ -158,6 +160,7 @@ class Pipeline:
             token_bucket: What all may send together. Step 2 for batches, whose number of records is not known before.
             params: The parameters valid now.
             gates: What calibrated thresholds say; `None` where neither they nor labels are wanted.
+            watch: Told what the gate did.
             metrics: Counters.
             tap: Shown what becomes of requests while somebody listens.
             now: Stamps outcomes.
@@ -173,6 +176,7 @@ class Pipeline:
         self._trust = trust
         self._token_bucket = token_bucket
         self._params = params
+        self._watch = watch
         self._metrics = metrics
         self._tap = tap
         self._now = now
@@ -346,6 +350,12 @@ class Pipeline:
             for each, one, found in zip(examined, placed, judged, strict=True)
             if one is not None and one.first
         )
+        if judged[0].gate is not None:
+            self._watch.note(
+                (each.author.tenant, found.gate, found.verdict)
+                for each, one, found in zip(examined, placed, judged, strict=True)
+                if one is not None and one.first
+            )
         return [
             _Undecided(each.entry, detail) if one is None else _Answered(each, one)
             for each, one in zip(examined, placed, strict=True)

@@ -40,6 +40,10 @@ CASES: dict[str, dict[str, Any]] = {
         "signing": {"vrfPublicKeys": "11qYAYKxCrfVS/7TyWQHOg7hcvPapiMlrwIaaPcHURo="},
         "env": {"requireDirectionProof": True},
     },
+    "gate": {
+        "calibrationBasicAuth": {"enabled": True},
+        "env": {"enableConformalGate": True, "calibrationRecalibrate": "manual", "calibrationDriftP": 0.01},
+    },
     "metrics open": {"metricsBasicAuth": {"enabled": False}},
     "nothing secret": {
         "signing": {"enabled": False},

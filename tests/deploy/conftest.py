@@ -42,6 +42,8 @@ def secrets(tmp_path_factory: pytest.TempPathFactory) -> dict[str, dict[str, str
         "PCS_ED25519_PUB_B64": public_key,
         "METRICS_USER": "prometheus",
         "METRICS_PASS": "a-password-of-the-tests",
+        "CALIBRATION_USER": "labels",
+        "CALIBRATION_PASS": "another-password-of-the-tests",
         "REDIS_ADDR": "127.0.0.1:6379",
         "POSTGRES_DSN": "postgresql://pcs@127.0.0.1/pcs",
         "keys.toml": KEYS_FILE.format(public_key=public_key),

@@ -61,6 +61,11 @@ REFUSALS: dict[str, tuple[dict[str, Any], str]] = {
         | {"metricsBasicAuth": {"enabled": False}},
         "env.dedupBackend: found redis without an address",
     ),
+    "labels without their login": (
+        {"calibrationBasicAuth": {"enabled": True}, "secret": {"existing": ""}, "signing": {"enabled": False}}
+        | {"metricsBasicAuth": {"enabled": False}},
+        "calibrationBasicAuth.enabled: found true without a secret",
+    ),
     "proofs without a key": (
         {"env": {"requireDirectionProof": True}},
         "env.requireDirectionProof: found true without signing.vrfPublicKeys",

@@ -43,6 +43,17 @@ def wanted_keys(case: str) -> dict[str, bool]:
         ),
         ("signing off", {"METRICS_USER": False, "METRICS_PASS": False}),
         ("ed25519", {"PCS_ED25519_PUB_B64": False, "METRICS_USER": False, "METRICS_PASS": False}),
+        (
+            "gate",
+            {
+                "PCS_HMAC_KEY": False,
+                "PCS_HMAC_KEYS": True,
+                "METRICS_USER": False,
+                "METRICS_PASS": False,
+                "CALIBRATION_USER": False,
+                "CALIBRATION_PASS": False,
+            },
+        ),
         ("metrics open", {"PCS_HMAC_KEY": False, "PCS_HMAC_KEYS": True}),
         ("nothing secret", {}),
         (

@@ -6,6 +6,7 @@ says so. `systemctl` is the one command that is not the machine's own: here it s
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import re
@@ -19,12 +20,16 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Protocol, Self
+from typing import Protocol, Self, get_args
 from urllib.parse import urlsplit
 
+import msgspec
 import pytest
 
 import pcs_records
+from gates import promote, set_of
+from labels import labelled, now_ms, put_labels
+from pcs_backend.conformal.calibration import Label, Signals
 from processes import HMAC_KEY, WAIT_TIMEOUT_S, Backend, clean_environment, command
 from servers import RedisServer
 from small_disk import small_disk
@@ -457,11 +462,46 @@ def test_canary_gone_wrong(tmp_path: Path, hmac_variables: dict[str, str]) -> No
                 rest.wait_for(200, 3)
 
 
+def test_calibration(tmp_path: Path, hmac_variables: dict[str, str]) -> None:
+    variables = hmac_variables | {
+        "ENABLE_CONFORMAL_GATE": "true",
+        "CALIBRATION_RECALIBRATE": "manual",
+        "CALIBRATION_SCORE": "weighted",
+    }
+    environ = clean_environment(DATA_DIR=str(tmp_path / "data"), **variables)
+    spread = [number / 200 for number in range(200)]
+    asyncio.run(promote(environ, msgspec.structs.replace(set_of(spread, spread), made_at_ms=now_ms())))
+    usual = pcs_records.document()
+    signals = {
+        "benign": Signals(round(usual["D_hat"], 9), usual["coh_star"], usual["r"]),
+        "bad": Signals(0.0, 0.0, 0.0),
+    }
+    asyncio.run(put_labels(environ, *(labelled(label, signals[label], 150) for label in get_args(Label))))
+    with (
+        machine(tmp_path, **variables) as here,
+        Load(here.service.backend, interval_s=0.02) as load,
+    ):
+        load.wait_for(202, 120)
+        runbook = Runbook("calibration")
+        while here.is_over(runbook):  # until the next turn of the monitors
+            assert load.statuses[202] < 1_000, "no drift is seen"
+        printed = here.follow(
+            runbook,
+            seen=(
+                'flk_calibration_drift{monitor="ks",tenant="default"} 1.0',
+                "CALIBRATION_RECALIBRATE=manual",
+                "a test",
+            ),
+        )
+        assert "version 2 is in force" in printed
+        load.wait_for(200, 5)
+
+
 def test_every_runbook_is_run_and_is_in_the_table() -> None:
     pages = {page.stem for page in RUNBOOKS.glob("*.md")} - {"README"}
     run = {name.removeprefix("test_").replace("_", "-") for name in globals() if name.startswith("test_")}
     assert pages <= run
-    assert len(pages) == 9
+    assert len(pages) == 10
     table = (RUNBOOKS / "README.md").read_text(encoding="utf-8")
     for page in pages:
         assert f"]({page}.md)" in table

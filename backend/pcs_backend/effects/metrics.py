@@ -13,6 +13,7 @@ from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
 
+from pcs_backend.effects.calibration_metrics import CalibrationMetrics
 from pcs_backend.effects.histogram import Histogram
 from pcs_backend.effects.totals import Across, Family, families_of
 from pcs_backend.problems import Problem
@@ -64,12 +65,15 @@ class Metrics:
         wal_sync_seconds: Time of a write and sync of the log.
         store_seconds: Time of a call that asks the store to keep outcomes.
         sent_at_skew: Seconds between `sent_at` and the time received, exported and never judged.
+        calibration: What the gate and its monitors count and see.
     """
 
     def __init__(self) -> None:
         """Register everything, at 0."""
         self.registry = CollectorRegistry()
-        self.across: dict[str, Across] = {}
+        self.calibration = CalibrationMetrics()
+        self.registry.register(self.calibration)
+        self.across: dict[str, Across] = dict(self.calibration.across)
         self.ingest = self._counter("flk_ingest", "Submitted records that pass the HTTP checks")
         self.dedup_hits = self._counter("flk_dedup_hits", "Answers that replay a first outcome")
         self.accepted = self._counter("flk_accepted", "First outcomes stored by this process: accepted")

@@ -117,6 +117,10 @@ TLS_PROXY_NAME: {{ . | quote }}
 {{ include "pcs.secretVariable" (dict "root" . "name" "REDIS_ADDR") }}
 {{- end }}
 {{- include "pcs.metricsLogin" . }}
+{{- if .Values.calibrationBasicAuth.enabled }}
+{{ include "pcs.secretVariable" (dict "root" . "name" "CALIBRATION_USER") }}
+{{ include "pcs.secretVariable" (dict "root" . "name" "CALIBRATION_PASS") }}
+{{- end }}
 {{- end -}}
 
 {{/* Files that the settings name. */}}

@@ -77,6 +77,9 @@
 {{- if and $v.metricsBasicAuth.enabled (not $known) (not (and $given.METRICS_USER $given.METRICS_PASS)) -}}
   {{- fail (printf "metricsBasicAuth.enabled: found true without a secret; allowed: %s secret.values.METRICS_USER and METRICS_PASS, or metricsBasicAuth.enabled=false" $source) -}}
 {{- end -}}
+{{- if and $v.calibrationBasicAuth.enabled (not $known) (not (and $given.CALIBRATION_USER $given.CALIBRATION_PASS)) -}}
+  {{- fail (printf "calibrationBasicAuth.enabled: found true without a secret; allowed: %s secret.values.CALIBRATION_USER and CALIBRATION_PASS, or calibrationBasicAuth.enabled=false" $source) -}}
+{{- end -}}
 {{- if and (eq $v.env.dedupBackend "postgres") (not $known) (not $given.POSTGRES_DSN) -}}
   {{- fail (printf "env.dedupBackend: found postgres without POSTGRES_DSN; allowed: %s secret.values.POSTGRES_DSN" $source) -}}
 {{- end -}}
