@@ -8,7 +8,7 @@ from pcs_backend.app import real_ports
 from pcs_backend.config import load_config
 from pcs_backend.conformal.calibration import GLOBAL_SCOPE, CalibrationSet, Label, Promotion
 from pcs_backend.conformal.gate import Gate, Side, side_of
-from pcs_backend.conformal.provenance import digest_of, encode_params
+from pcs_backend.conformal.provenance import SetName, digest_of, encode_params
 from pcs_backend.conformal.scores import score_from
 from pcs_backend.engine import Engine, offline
 from pcs_core.params import Params
@@ -42,7 +42,7 @@ def gate_of(own: CalibrationSet | None, *, fallback: CalibrationSet | None = Non
         for found in (own, fallback):
             if found is not None:
                 score = score_from(found.score, found.score_parameters, Params())
-                if (it := side_of(found, version, score, label)) is not None:
+                if (it := side_of(found, SetName(found.digest, version), score, label)) is not None:
                     return it
         return None
 

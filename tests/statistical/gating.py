@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from pcs_backend.conformal.calibration import CalibrationSet, Label
 from pcs_backend.conformal.gate import Gate, side_of
+from pcs_backend.conformal.provenance import SetName
 from pcs_backend.conformal.scores import Score, score_from
 from pcs_core.params import Params
 
@@ -45,7 +46,8 @@ def _calibrated(rng: np.random.Generator, score: Score, scores: int, alpha: floa
         bad=tuple(known["bad"]),
         made_at_ms=0,
     )
-    return Gate(side_of(found, 1, score, "benign"), side_of(found, 1, score, "bad"), "0" * 64)
+    name = SetName(found.digest, 1)
+    return Gate(side_of(found, name, score, "benign"), side_of(found, name, score, "bad"), "0" * 64)
 
 
 def _signals(rng: np.random.Generator, label: Label, count: int) -> NDArray[np.float64]:

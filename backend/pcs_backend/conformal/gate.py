@@ -58,12 +58,12 @@ class Side(NamedTuple):
     level: float
 
 
-def side_of(found: CalibrationSet, version: int, score: Score, label: Label) -> Side | None:
+def side_of(found: CalibrationSet, set_name: SetName, score: Score, label: Label) -> Side | None:
     """Return the side that a class of a set gives; `None` with fewer than `CLASS_SCORES_MIN` scores.
 
     Args:
         found: The set.
-        version: Its version in its scope.
+        set_name: Its digest as the store has it, and its version in its scope.
         score: The one that it names.
         label: The class.
     """
@@ -76,7 +76,7 @@ def side_of(found: CalibrationSet, version: int, score: Score, label: Label) -> 
         level, threshold = found.delta, bad_threshold(scores, found.delta, found.method)
     return Side(
         "global" if found.scope == GLOBAL_SCOPE else "tenant",
-        SetName(found.digest, version),
+        set_name,
         score,
         found.method,
         len(scores),

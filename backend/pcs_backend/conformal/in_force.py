@@ -14,7 +14,7 @@ import structlog
 
 from pcs_backend.conformal.calibration import GLOBAL_SCOPE, CalibrationSet, Label, decode_set
 from pcs_backend.conformal.gate import Gate, Side, side_of
-from pcs_backend.conformal.provenance import digest_of, encode_params
+from pcs_backend.conformal.provenance import SetName, digest_of, encode_params
 from pcs_backend.conformal.scores import Score, score_from
 from pcs_backend.conformal.store import CalibrationStore
 from pcs_backend.errors import ScoreError, UnavailableError
@@ -32,20 +32,19 @@ _log = structlog.get_logger(__name__)
 class SetInForce:
     """A set, its version, and the sides it gives."""
 
-    def __init__(self, found: CalibrationSet, version: int, score: Score) -> None:
+    def __init__(self, found: CalibrationSet, set_name: SetName, score: Score) -> None:
         """Take thresholds, once.
 
         Args:
             found: The set.
-            version: Its version in its scope.
+            set_name: What the store calls it, which another version of the package may have written.
             score: The one it names.
         """
         self.found = found
-        self.version = version
         self.score = score
-        self.digest = found.digest
+        self.digest, self.version = set_name
         labels: tuple[Label, Label] = ("benign", "bad")
-        self.benign, self.bad = (side_of(found, version, score, label) for label in labels)
+        self.benign, self.bad = (side_of(found, set_name, score, label) for label in labels)
 
 
 class Gates:
@@ -66,7 +65,7 @@ class Gates:
         self.decides = decides
         self._sets: dict[str, SetInForce] = {}
         self._gates: dict[str, Gate] = {}
-        self._is_loaded = False
+        self._current: dict[str, SetName] | None = None
 
     @property
     def sets(self) -> Mapping[str, SetInForce]:
@@ -75,7 +74,7 @@ class Gates:
 
     def gate(self, tenant: str) -> Gate:
         """Return what decides on records of a tenant. The sets must have been read: `load`."""
-        assert self._is_loaded, "load comes first"
+        assert self._current is not None, "load comes first"
         if tenant not in self._sets:
             tenant = GLOBAL_SCOPE
         if (gate := self._gates.get(tenant)) is None:
@@ -88,7 +87,7 @@ class Gates:
         Raises:
             UnavailableError: The store is down, or the memory store's log refuses.
         """
-        if not self._is_loaded:
+        if self._current is None:
             await self.refresh()
 
     async def refresh(self) -> None:
@@ -97,21 +96,21 @@ class Gates:
         Raises:
             UnavailableError: As `load`; what was read before stays in force.
         """
-        if not self._is_loaded:
+        known = self._current
+        if known is None:
             await self.keep_params()
         promotions = await self._store.list_promotions(None, SETS_IN_FORCE_MAX)
-        current = {each.scope: (each.digest, each.version) for each in promotions}
-        known = {scope: (each.digest, each.version) for scope, each in self._sets.items()}
-        if self._is_loaded and current == known:
+        current = {each.scope: SetName(each.digest, each.version) for each in promotions}
+        if current == known:
             return
-        changed = [scope for scope, name in current.items() if known.get(scope) != name]
-        found = await self._store.fetch([current[scope][0] for scope in changed])
+        changed = [scope for scope, name in current.items() if known is None or known.get(scope) != name]
+        found = await self._store.fetch([current[scope].digest for scope in changed])
         sets = {scope: each for scope, each in self._sets.items() if scope in current}
         for scope, artifact in zip(changed, found, strict=True):
             sets.pop(scope, None)
-            if (read := self._read(scope, current[scope][1], artifact)) is not None:
+            if (read := self._read(scope, current[scope], artifact)) is not None:
                 sets[scope] = read
-        self._sets, self._gates, self._is_loaded = sets, {}, True
+        self._sets, self._gates, self._current = sets, {}, current
 
     async def keep_params(self) -> None:
         """Say that the parameters are needed, as no promotion does. Every day at least.
@@ -128,16 +127,19 @@ class Gates:
                 await self.refresh()
             await sleep(REFRESH_INTERVAL_S)
 
-    def _read(self, scope: str, version: int, artifact: bytes | None) -> SetInForce | None:
+    def _read(self, scope: str, name: SetName, artifact: bytes | None) -> SetInForce | None:
         """Return a set that was fetched; of one that cannot be read nothing is promised, and answers say so."""
         try:
-            if artifact is None:
-                raise ValueError("it is not in the store")
+            if artifact is None or digest_of(artifact) != name.digest:
+                raise ValueError("the store has not what it calls so")
             found = decode_set(artifact)
-            return SetInForce(found, version, score_from(found.score, found.score_parameters, self._params))
+            return SetInForce(found, name, score_from(found.score, found.score_parameters, self._params))
         except (ValueError, msgspec.MsgspecError, ScoreError) as error:
             _log.error(
-                "a calibration set cannot be used", scope=scope, version=version, error=type(error).__name__
+                "a calibration set cannot be used",
+                scope=scope,
+                version=name.version,
+                error=type(error).__name__,
             )
             return None
 

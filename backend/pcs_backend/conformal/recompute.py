@@ -105,4 +105,4 @@ def _side(name: SetName, label: Label, artifacts: Mapping[str, bytes], params: P
     if name.digest == NO_SET:
         return None
     found = decode_set(artifacts[name.digest])
-    return side_of(found, name.version, score_from(found.score, found.score_parameters, params), label)
+    return side_of(found, name, score_from(found.score, found.score_parameters, params), label)
