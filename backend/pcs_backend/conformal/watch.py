@@ -68,8 +68,10 @@ class Watch:
         """
         by_tenant: dict[str, tuple[Gate, list[Verdict]]] = {}
         for tenant, gate, verdict in firsts:
-            if gate is not None and gate.decides:
-                by_tenant.setdefault(tenant, (gate, []))[1].append(verdict)
+            if (own := by_tenant.get(tenant)) is not None:
+                own[1].append(verdict)
+            elif gate is not None and gate.decides:
+                by_tenant[tenant] = (gate, [verdict])
         for tenant, (gate, verdicts) in by_tenant.items():
             self.observe(tenant, gate, verdicts)
 
