@@ -1,9 +1,10 @@
-"""How many requests may be under way: as many as there are while the event loop rests now and then, few once it does not.
+"""How many requests may be under way: all that come for a moment, hundreds for longer, few while the event loop never rests.
 
 A request that waits for the disk or for a store costs nothing while it waits, so a slow store may have hundreds of them.
 One that waits for the processor makes every other wait too. What tells the two apart is whether the loop's thread has
-anything to wait for. A burst keeps it busy for a moment, and is served; a queue that stands keeps it busy for longer, and
-then requests are refused until it rests again. `Overload` is pure: it is told the time, and how busy the thread was.
+anything to wait for. A burst is served, however large; a queue that stands is not, wherever it stands: beyond hundreds of
+requests disk and store are what makes each wait, and the more there are the longer. Then requests are refused until it is
+gone. `Overload` is pure: it is told the time, and how busy the thread was.
 """
 
 from __future__ import annotations
@@ -13,6 +14,9 @@ import time
 REQUESTS_MIN = 64
 """Requests that are always taken, however busy the loop is."""
 
+REQUESTS_STANDING_MAX = 512
+"""Requests that may be under way for longer than a burst while the loop rests now and then."""
+
 TICK_INTERVAL_S = 0.01
 """How often the loop is looked at while more than `REQUESTS_MIN` are under way."""
 
@@ -20,7 +24,7 @@ BUSY_SHARE = 0.9
 """From this share of the time on the loop counts as busy: some of it goes to the thread that writes the log."""
 
 BURST_S = 0.25
-"""How long it may be busy before anything is refused."""
+"""How long it may be busy, or more than `REQUESTS_STANDING_MAX` be under way, before anything is refused."""
 
 _SHRINK = 0.9
 _GROW = 1.1
@@ -58,7 +62,7 @@ class Overload:
         self._requests_max = requests_max
         self.requests = 0
         self.limit = requests_max
-        self._busy_since_s: float | None = None
+        self._full_since_s: float | None = None
 
     @property
     def is_full(self) -> bool:
@@ -85,12 +89,14 @@ class Overload:
             now_s: Time.
             busy_share: Share of the time since the last call in which the loop's thread ran or wanted to.
         """
-        if busy_share < BUSY_SHARE:
-            self._busy_since_s = None
+        is_busy = busy_share >= BUSY_SHARE
+        if not is_busy and self.requests <= REQUESTS_STANDING_MAX:
+            self._full_since_s = None
             self.limit = min(self._requests_max, int(self.limit * _GROW) + 1)
             return
-        if self._busy_since_s is None:
-            self._busy_since_s = now_s
+        if self._full_since_s is None:
+            self._full_since_s = now_s
         # One that refused lately has had its burst.
-        if self.limit < self._requests_max or now_s - self._busy_since_s >= BURST_S:
-            self.limit = max(REQUESTS_MIN, int(min(self.limit, self.requests) * _SHRINK))
+        if self.limit < self._requests_max or now_s - self._full_since_s >= BURST_S:
+            floor = REQUESTS_MIN if is_busy else REQUESTS_STANDING_MAX
+            self.limit = max(floor, int(min(self.limit, self.requests) * _SHRINK))

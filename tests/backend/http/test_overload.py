@@ -11,6 +11,7 @@ from pcs_backend.http.overload import (
     BURST_S,
     BUSY_SHARE,
     REQUESTS_MIN,
+    REQUESTS_STANDING_MAX,
     TICK_INTERVAL_S,
     Overload,
     thread_busy_s,
@@ -34,9 +35,24 @@ class Service:
             self.overload.tick(self.now_s, busy_share)
 
 
-def test_only_the_bound_counts_while_the_loop_rests() -> None:
-    service = Service(requests=REQUESTS_MAX - 1)
+def test_hundreds_may_wait_for_disk_or_store_while_the_loop_rests() -> None:
+    service = Service(requests=REQUESTS_STANDING_MAX)
     service.look(1_000, busy_share=BUSY_SHARE * 0.99)
+    assert service.overload.limit == REQUESTS_MAX
+
+
+def test_more_than_hundreds_may_for_a_burst_and_then_no_more_come() -> None:
+    service = Service(requests=1_000)
+    service.look(int(BURST_S / TICK_INTERVAL_S), busy_share=0.1)
+    assert service.overload.limit == REQUESTS_MAX
+    service.look(100, busy_share=0.1)
+    assert service.overload.is_full
+    assert service.overload.limit == REQUESTS_STANDING_MAX
+
+
+def test_only_the_bound_counts_for_a_moment() -> None:
+    service = Service(requests=REQUESTS_MAX - 1)
+    service.look(1, busy_share=1.0)
     assert not service.overload.is_full
     service.overload.enter()
     assert service.overload.is_full
@@ -48,7 +64,11 @@ def test_a_burst_is_served() -> None:
     service = Service(requests=1_000)
     service.look(int(BURST_S / TICK_INTERVAL_S), busy_share=0.95)
     assert service.overload.limit == REQUESTS_MAX
+    for _ in range(1_000):
+        service.overload.leave()
     service.look(1, busy_share=0.1)
+    for _ in range(1_000):
+        service.overload.enter()
     service.look(int(BURST_S / TICK_INTERVAL_S), busy_share=0.95)
     assert service.overload.limit == REQUESTS_MAX
 
