@@ -180,6 +180,7 @@ class Service:
                 return
             self._measure_disk()  # now, so that not even the first request is taken on a full disk
             end_administration = await stack.enter_async_context(self._administer())
+            await run_unless(stop, "preparing", engine.prepare(), asyncio.Task.cancel)
             await run_unless(stop, "first-contact", self._first_contact(), asyncio.Task.cancel)
             _log.info(
                 "ready" if self._seat is None else "worker ready",

@@ -271,6 +271,11 @@ class Engine:
             tasks.append(("oversight", self._oversight.run()))
         return tasks
 
+    async def prepare(self) -> None:
+        """Do before work is taken what would take long beside it."""
+        if self._oversight is not None:
+            await self._oversight.prepare()
+
     async def connect_store(self) -> None:
         """Open the store now, for a command that cannot wait for the monitor."""
         await self.store.open()

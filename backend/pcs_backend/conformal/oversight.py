@@ -17,6 +17,7 @@ import structlog
 from pcs_backend.conformal.build import BuildSettings
 from pcs_backend.conformal.calibration import GLOBAL_SCOPE, Label, Trigger
 from pcs_backend.conformal.coverage import Coverage
+from pcs_backend.conformal.drift import compare_scores
 from pcs_backend.conformal.in_force import Gates, SetInForce
 from pcs_backend.conformal.monitors import DriftSettings, Monitors
 from pcs_backend.conformal.recalibration import Recalibration
@@ -107,6 +108,10 @@ class Oversight:
         self._store_was_up = True
         if not settings.reads_labels:
             metrics.rates = {}
+
+    async def prepare(self) -> None:
+        """Load what the monitors compute with: a second or two of the processor that no submit should wait for."""
+        await self._offload.run(lambda: compare_scores([0.0], [0.0]))
 
     async def run(self) -> None:
         """Turn and review for ever."""
