@@ -352,9 +352,11 @@ class Pipeline:
         )
         if judged[0].gate is not None:
             self._watch.note(
-                (each.author.tenant, found.gate, found.verdict)
-                for each, one, found in zip(examined, placed, judged, strict=True)
-                if one is not None and one.first
+                [
+                    (each.author.tenant, found.gate, found.verdict)
+                    for each, one, found in zip(examined, placed, judged, strict=True)
+                    if one is not None and one.first
+                ]
             )
         return [
             _Undecided(each.entry, detail) if one is None else _Answered(each, one)

@@ -8,6 +8,7 @@ depend on what they are, so those that are looked at are as exchangeable as all.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -84,8 +85,8 @@ class Watch:
             verdicts: With `decided`, in order.
         """
         metrics, count = self._metrics, len(verdicts)
-        for verdict in verdicts:
-            metrics.decisions[verdict.decision] += 1
+        for decision, decided in Counter([each.decision for each in verdicts]).items():
+            metrics.decisions[decision] += decided
         benign, bad = gate.benign, gate.bad
         if benign is None or benign.scope == "global":
             metrics.fallbacks["benign", "none" if benign is None else "global"] += count
