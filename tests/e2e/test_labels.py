@@ -136,13 +136,13 @@ class TestAnswers:
         self, tmp_path: Path
     ) -> None:
         async with serving(tmp_path) as (backend, client):
-            answer = await post(client, said(1), said(2, "bad"), said(3), said(1, "odd"))
+            answer = await post(client, said(1), said(2, "bad", picked_by_verdict=False), said(3), said(1, "odd"))
             assert (answer.status, answer.headers["Content-Type"]) == (200, NDJSON)
             lines = [json.loads(line) for line in answer.body.splitlines()]
             assert [each["status"] for each in lines] == [200, 200, 404, 400]
             assert [each["picked_by_verdict"] for each in (line["body"] for line in lines[:2])] == [
-                False,
                 True,
+                False,
             ]
             assert lines[2]["body"]["type"] == "urn:pcs:problem:not-found"
 
@@ -223,7 +223,10 @@ class TestCalibrate:
                 assert answers[0].document["calibration"]["missing"] == ["benign", "bad"]
                 code, text = calibrate("promote")
                 assert (code, "no class has 100 scores" in text) == (1, True)
-                labels = [said(epoch, "benign" if epoch < count else "bad") for epoch in range(2 * count)]
+                labels = [
+                    said(epoch, "benign" if epoch < count else "bad", picked_by_verdict=False)
+                    for epoch in range(2 * count)
+                ]
                 assert (await post(client, *labels)).body.count(b'"status":200') == 2 * count
 
                 code, text = calibrate("promote", "--dry-run")
