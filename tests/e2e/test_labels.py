@@ -313,6 +313,15 @@ class TestCalibrate:
         text = run("pcs-backend", "calibrate", "report", **environ).stdout.decode()
         assert "with records picked by their verdicts: 200 benign" in text
 
+    async def test_thousand_labels_by_the_longest_names_go_to_a_serving_process(self, tmp_path: Path) -> None:
+        longest = json.dumps("\N{GRINNING FACE}" * 512)
+        lines = [whole(number, "bad", 1).replace('"an old system"', longest) for number in range(1_000)]
+        async with serving(tmp_path) as (backend, _):
+            environ = {"DATA_DIR": str(backend.data_dir)}
+            done = run("pcs-backend", "calibrate", "import", "-", stdin="\n".join(lines).encode(), **environ)
+            assert (done.returncode, done.stdout) == (0, b"1000 taken, 0 refused\n")
+            assert len(exported(backend)) == 1_000
+
     async def test_lines_that_are_not_taken_are_named_and_the_others_are(self, tmp_path: Path) -> None:
         environ = {"DATA_DIR": str(tmp_path / "data"), **WEIGHTED}
         (tmp_path / "data" / "wal").mkdir(parents=True)
