@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 import pcs_records
+import raw_http
+from pcs_backend.http.labels import LABEL_REQUESTS_MAX
 from pcs_core.keyring import message_hmac_key
 from pcs_core.message_signature import Message, sign_message
 from pcs_core.signing import HmacKey
@@ -132,11 +134,25 @@ class TestWhoMayLabel:
 
 
 class TestAnswers:
+    async def test_slow_senders_keep_nobody_else_from_labelling(self, tmp_path: Path) -> None:
+        async with serving(tmp_path) as (backend, client):
+            slow = [
+                await raw_http.connect(int(backend.url.rpartition(":")[2])) for _ in range(LABEL_REQUESTS_MAX)
+            ]
+            for each in slow:
+                await each.send(raw_http.post(1_000, PATH) + b"{")
+            await client.wait_for_metric("flk_connections", LABEL_REQUESTS_MAX + 1)
+            assert (await post(client, said(1))).status == 200
+            for each in slow:
+                await each.close()
+
     async def test_each_line_has_its_own_answer_and_what_is_no_label_at_all_is_refused(
         self, tmp_path: Path
     ) -> None:
         async with serving(tmp_path) as (backend, client):
-            answer = await post(client, said(1), said(2, "bad", picked_by_verdict=False), said(3), said(1, "odd"))
+            answer = await post(
+                client, said(1), said(2, "bad", picked_by_verdict=False), said(3), said(1, "odd")
+            )
             assert (answer.status, answer.headers["Content-Type"]) == (200, NDJSON)
             lines = [json.loads(line) for line in answer.body.splitlines()]
             assert [each["status"] for each in lines] == [200, 200, 404, 400]
