@@ -329,6 +329,14 @@ class TestCalibrate:
         text = run("pcs-backend", "calibrate", "report", **environ).stdout.decode()
         assert "with records picked by their verdicts: 200 benign" in text
 
+    @pytest.mark.parametrize("text", ["x" * 257, "\x1b[31m"], ids=["long", "escape"])
+    @pytest.mark.parametrize("option", ["--by", "--note"])
+    def test_what_would_not_stand_in_a_list_is_refused(self, tmp_path: Path, option: str, text: str) -> None:
+        refused = run("pcs-backend", "calibrate", "promote", option, text, DATA_DIR=str(tmp_path))
+        assert refused.returncode == 2
+        found = f"{option}: found {len(text)} characters; allowed: up to 256 that can be printed"
+        assert found.encode() in refused.stderr
+
     async def test_thousand_labels_by_the_longest_names_go_to_a_serving_process(self, tmp_path: Path) -> None:
         longest = json.dumps("\N{GRINNING FACE}" * 512)
         lines = [whole(number, "bad", 1).replace('"an old system"', longest) for number in range(1_000)]
