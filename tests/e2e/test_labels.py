@@ -14,6 +14,8 @@ from urllib.parse import urlsplit
 import pytest
 
 import pcs_records
+import raw_http
+from pcs_backend.http.labels import LABEL_REQUESTS_MAX
 from pcs_core.keyring import message_hmac_key
 from pcs_core.message_signature import Message, sign_message
 from pcs_core.signing import HmacKey
@@ -132,17 +134,31 @@ class TestWhoMayLabel:
 
 
 class TestAnswers:
+    async def test_slow_senders_keep_nobody_else_from_labelling(self, tmp_path: Path) -> None:
+        async with serving(tmp_path) as (backend, client):
+            slow = [
+                await raw_http.connect(int(backend.url.rpartition(":")[2])) for _ in range(LABEL_REQUESTS_MAX)
+            ]
+            for each in slow:
+                await each.send(raw_http.post(1_000, PATH) + b"{")
+            await client.wait_for_metric("flk_connections", LABEL_REQUESTS_MAX + 1)
+            assert (await post(client, said(1))).status == 200
+            for each in slow:
+                await each.close()
+
     async def test_each_line_has_its_own_answer_and_what_is_no_label_at_all_is_refused(
         self, tmp_path: Path
     ) -> None:
         async with serving(tmp_path) as (backend, client):
-            answer = await post(client, said(1), said(2, "bad"), said(3), said(1, "odd"))
+            answer = await post(
+                client, said(1), said(2, "bad", picked_by_verdict=False), said(3), said(1, "odd")
+            )
             assert (answer.status, answer.headers["Content-Type"]) == (200, NDJSON)
             lines = [json.loads(line) for line in answer.body.splitlines()]
             assert [each["status"] for each in lines] == [200, 200, 404, 400]
             assert [each["picked_by_verdict"] for each in (line["body"] for line in lines[:2])] == [
-                False,
                 True,
+                False,
             ]
             assert lines[2]["body"]["type"] == "urn:pcs:problem:not-found"
 
@@ -223,7 +239,10 @@ class TestCalibrate:
                 assert answers[0].document["calibration"]["missing"] == ["benign", "bad"]
                 code, text = calibrate("promote")
                 assert (code, "no class has 100 scores" in text) == (1, True)
-                labels = [said(epoch, "benign" if epoch < count else "bad") for epoch in range(2 * count)]
+                labels = [
+                    said(epoch, "benign" if epoch < count else "bad", picked_by_verdict=False)
+                    for epoch in range(2 * count)
+                ]
                 assert (await post(client, *labels)).body.count(b'"status":200') == 2 * count
 
                 code, text = calibrate("promote", "--dry-run")
@@ -309,6 +328,23 @@ class TestCalibrate:
         assert found["with_picked"]["benign"]["threshold"] > found["built"]["benign"]["threshold"]
         text = run("pcs-backend", "calibrate", "report", **environ).stdout.decode()
         assert "with records picked by their verdicts: 200 benign" in text
+
+    @pytest.mark.parametrize("text", ["x" * 257, "\x1b[31m"], ids=["long", "escape"])
+    @pytest.mark.parametrize("option", ["--by", "--note"])
+    def test_what_would_not_stand_in_a_list_is_refused(self, tmp_path: Path, option: str, text: str) -> None:
+        refused = run("pcs-backend", "calibrate", "promote", option, text, DATA_DIR=str(tmp_path))
+        assert refused.returncode == 2
+        found = f"{option}: found {len(text)} characters; allowed: up to 256 that can be printed"
+        assert found.encode() in refused.stderr
+
+    async def test_thousand_labels_by_the_longest_names_go_to_a_serving_process(self, tmp_path: Path) -> None:
+        longest = json.dumps("\N{GRINNING FACE}" * 512)
+        lines = [whole(number, "bad", 1).replace('"an old system"', longest) for number in range(1_000)]
+        async with serving(tmp_path) as (backend, _):
+            environ = {"DATA_DIR": str(backend.data_dir)}
+            done = run("pcs-backend", "calibrate", "import", "-", stdin="\n".join(lines).encode(), **environ)
+            assert (done.returncode, done.stdout) == (0, b"1000 taken, 0 refused\n")
+            assert len(exported(backend)) == 1_000
 
     async def test_lines_that_are_not_taken_are_named_and_the_others_are(self, tmp_path: Path) -> None:
         environ = {"DATA_DIR": str(tmp_path / "data"), **WEIGHTED}

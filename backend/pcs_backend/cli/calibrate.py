@@ -35,7 +35,8 @@ from pcs_backend.conformal.promotion import (
 from pcs_backend.conformal.store import LABELS_MAX, PROMOTIONS_MAX, Calibrations
 from pcs_core.keyring import DEFAULT_TENANT
 
-NOTE_CHARACTERS_MAX = 256
+WORD_CHARACTERS_MAX = 256
+"""Of who brings a set into force, and of why; every process reads both again and again."""
 
 _Command = TypeVar("_Command", bound=Callable[..., None])
 
@@ -108,7 +109,7 @@ def promote(
 ) -> None:
     """Make a set of the labels, and bring it into force."""
     config, scope = prepare(), _scope(tenant, is_global=is_global)
-    _check_note(note)
+    _check_words(by, note)
     uvloop.run(_promote(config, scope, by, note, dry_run=dry_run, allow_missing=allow_missing))
 
 
@@ -134,7 +135,7 @@ Going back is a promotion of its own: versions go on counting. Version 0 is no s
 def rollback(tenant: str | None, *, is_global: bool, to: int | None, by: str, note: str) -> None:
     """Bring an earlier set into force again."""
     config, scope = prepare(), _scope(tenant, is_global=is_global)
-    _check_note(note)
+    _check_words(by, note)
 
     async def go_back() -> Promotion:
         async with reach(config) as reached:
@@ -226,11 +227,12 @@ def _scope(tenant: str | None, *, is_global: bool) -> str:
     return GLOBAL_SCOPE if is_global else tenant or DEFAULT_TENANT
 
 
-def _check_note(note: str) -> None:
-    if len(note) > NOTE_CHARACTERS_MAX or not note.isprintable():
-        raise click.UsageError(
-            f"--note: found {len(note)} characters; allowed: up to {NOTE_CHARACTERS_MAX} that can be printed"
-        )
+def _check_words(by: str, note: str) -> None:
+    for name, text in (("--by", by), ("--note", note)):
+        if len(text) > WORD_CHARACTERS_MAX or not text.isprintable():
+            raise click.UsageError(
+                f"{name}: found {len(text)} characters; allowed: up to {WORD_CHARACTERS_MAX} that can be printed"
+            )
 
 
 def _now_ms() -> int:

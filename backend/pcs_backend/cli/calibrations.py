@@ -25,6 +25,9 @@ from pcs_backend.http.admin_calibrations import (
     PROMOTIONS_PATH,
 )
 
+SENT_LABELS_MAX = 256
+"""Labels in one call of the administration socket, which takes a MiB: the longest name of who labelled is 2 KiB."""
+
 
 class Reached(NamedTuple):
     """What the command works on.
@@ -47,7 +50,8 @@ class ServedCalibrations:
 
     async def put_labels(self, labels: Sequence[Labelled]) -> None:
         """As `Calibrations.put_labels`."""
-        await self._post(LABELS_ADMIN_PATH, labels)
+        for first in range(0, len(labels), SENT_LABELS_MAX):
+            await self._post(LABELS_ADMIN_PATH, labels[first : first + SENT_LABELS_MAX])
 
     async def list_labels(self, tenant: str | None, *, since_ms: int, limit: int) -> list[Labelled]:
         """As `Calibrations.list_labels`."""

@@ -55,7 +55,7 @@ class Said(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
         pcs_id: Of which record.
         label: What it was.
         by: Who says so.
-        picked_by_verdict: Whether its verdict was the reason to look at it; unsaid, it was if the record was escalated.
+        picked_by_verdict: Whether its verdict was the reason to look at it; unsaid, it counts as if it was, whatever the verdict.
         tenant: Whose record; the sender's own if unsaid.
     """
 
@@ -229,14 +229,15 @@ def _label(
             "ENABLE_CALIBRATION_LOGGING or ENABLE_CONFORMAL_GATE was true",
             field="$.pcs_id",
         )
-    picked = said.picked_by_verdict
     return Labelled(
         tenant=outcome.tenant,
         pcs_id=outcome.pcs_id,
         label=said.label,
         by=f"{said.by} ({_printable(labeller.name)})",
         signals=provenance.signals,
-        picked_by_verdict=outcome.escalated if picked is None else picked,
+        # Unsaid, it must not depend on the verdict either: a sample without its escalated records has lost its odd ones, and
+        # a set made of the rest refuses more than it promises, the next one more still.
+        picked_by_verdict=said.picked_by_verdict is not False,
         status=outcome.status,
         sets=provenance.sets,
         stored_at_ms=outcome.stored_at_ms,

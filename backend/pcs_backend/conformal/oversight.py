@@ -158,7 +158,7 @@ class Oversight:
         """Count errors, see which sets are due, and replace them if that is automatic.
 
         Raises:
-            UnavailableError: The store is down or full.
+            UnavailableError: The store is down.
         """
         # Who went back to no set at all wants none.
         sets = {

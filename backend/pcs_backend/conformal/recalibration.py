@@ -15,7 +15,7 @@ from pcs_backend.conformal.build import BuildSettings, Built, build_set, lost_cl
 from pcs_backend.conformal.calibration import GLOBAL_SCOPE, CalibrationSet, Labelled, Promotion, Trigger
 from pcs_backend.conformal.in_force import SetInForce
 from pcs_backend.conformal.store import LABELS_MAX, CalibrationStore
-from pcs_backend.errors import ScoreError
+from pcs_backend.errors import ScoreError, StoreFullError
 from pcs_core.params import Params
 from pcs_core.ports import Offload, WallClock
 
@@ -79,7 +79,7 @@ class Recalibration:
             Whether another one is in force now, by this call.
 
         Raises:
-            UnavailableError: The store is down or full.
+            UnavailableError: The store is down.
         """
         if not self._automatic:
             self._say(current, "a calibration set is due for another", scope, trigger)
@@ -96,7 +96,12 @@ class Recalibration:
         made = await self._make(scope, current, trigger, int(now_s * 1_000))
         if made is None:
             return False
-        await self._store.keep([made.encoded])
+        try:
+            await self._store.keep([made.encoded])
+        except StoreFullError:  # the others' turn does not wait for it
+            message = "a calibration set is due for another, and the store holds as many sets as it may"
+            self._say(current, message, scope, trigger)
+            return False
         promotion = Promotion(
             scope=scope,
             version=newest.version + 1,

@@ -31,7 +31,7 @@ LABELS_BYTES_MAX = 1 << 20
 """Largest body of labels."""
 
 LABEL_REQUESTS_MAX = 8
-"""Requests with labels that are taken at once; further ones are asked to come back."""
+"""Requests with labels that are looked up and stored at once; further ones are asked to come back."""
 
 LABELS_REALM = "labels"
 
@@ -130,9 +130,6 @@ class Labels:
         """Answer one request. Never raises for what it holds."""
         if (reason := self._health.not_ready()) is not None:
             return unavailable_reply(reason)
-        if self._under_way >= LABEL_REQUESTS_MAX:
-            return unavailable_reply("as many requests with labels are under way as are allowed")
-        self._under_way += 1
         try:
             body = await self._reader.read(request)
             return body if isinstance(body, Reply) else await self._answer(request, body)
@@ -144,15 +141,21 @@ class Labels:
             return Problem.BAD_SIGNATURE.reply(str(error), field=str(error).partition(":")[0])
         except UnavailableError as error:
             return unavailable_reply(str(error))
-        finally:
-            self._under_way -= 1
 
     async def _answer(self, request: web.BaseRequest, body: bytes) -> Reply:
         labeller = self._admission.admit(request, body, int(self._now() * 1_000))
         if isinstance(labeller, Reply):
             return labeller
         is_lines = request.content_type == NDJSON_TYPE
-        replies = await self._labelling.take(split_lines(body) if is_lines else [body], labeller)
+        lines = split_lines(body) if is_lines else [body]
+        # Counted only from here on: whoever may not label, or sends slowly, takes nobody's place.
+        if self._under_way >= LABEL_REQUESTS_MAX:
+            return unavailable_reply("as many requests with labels are under way as are allowed")
+        self._under_way += 1
+        try:
+            replies = await self._labelling.take(lines, labeller)
+        finally:
+            self._under_way -= 1
         taken = sum(reply.status == 200 for reply in replies)
         _log.info("labels came", taken=taken, refused=len(replies) - taken, path=LABELS_PATH)
         return join_lines(replies) if is_lines else replies[0]

@@ -288,7 +288,7 @@ def _label() -> _Json:
         },
         "picked_by_verdict": {
             "type": ["boolean", "null"],
-            "description": "Whether its verdict was the reason to look at the record; unsaid, it was if it was escalated",
+            "description": "Whether its verdict was the reason to look at the record; unsaid, it counts as if it was",
         },
         "tenant": {"type": ["string", "null"], "pattern": "^[a-z0-9][a-z0-9._-]{0,62}$"},
     }

@@ -71,7 +71,7 @@ def details(replies: Sequence[Reply]) -> list[tuple[int, str]]:
 
 class TestTaken:
     async def test_label_has_what_was_stored_with_its_outcome(self, store: MemoryStore) -> None:
-        (reply,) = await take(store, line(1, "bad"))
+        (reply,) = await take(store, line(1, "bad", picked_by_verdict=False))
         assert json.loads(reply.body) == {
             "pcs_id": pcs_id(1),
             "tenant": "default",
@@ -98,10 +98,10 @@ class TestTaken:
 
     @pytest.mark.parametrize(
         ("number", "said", "picked"),
-        [(1, None, False), (2, None, True), (1, True, True), (2, False, False)],
-        ids=["accepted", "escalated", "accepted, said so", "escalated, denied"],
+        [(1, None, True), (2, None, True), (1, True, True), (1, False, False), (2, False, False)],
+        ids=["accepted", "escalated", "accepted, said so", "accepted, denied", "escalated, denied"],
     )
-    async def test_escalated_record_was_picked_by_its_verdict_unless_it_is_denied(
+    async def test_record_was_picked_by_its_verdict_unless_it_is_denied_whatever_the_verdict(
         self, store: MemoryStore, number: int, said: bool | None, picked: bool
     ) -> None:
         (reply,) = await take(store, line(number, picked_by_verdict=said))

@@ -14,6 +14,7 @@ from structlog.testing import capture_logs
 
 from gates import set_of
 from inboxes import Clock, running_inbox
+from pcs_backend.conformal import shelf
 from pcs_backend.conformal.build import BuildSettings
 from pcs_backend.conformal.calibration import GLOBAL_SCOPE, CalibrationSet, Label, Labelled, Signals
 from pcs_backend.conformal.in_force import Gates
@@ -254,6 +255,27 @@ async def test_set_that_would_lose_a_guarantee_is_not_promoted_and_tried_again_l
         await rig.oversight.review()
         assert (await rig.in_force())[0] == 2
         assert rig.metrics.due["time"] == 0
+
+
+async def test_store_without_room_for_sets_is_said_and_the_review_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with running(tmp_path) as rig:
+        await rig.promote(fresh(rig))
+        await rig.promote(fresh(rig, scope="plants"))
+        rig.clock.move(7 * DAY_S)
+        await rig.label("benign", plain(120))
+        await rig.label("bad", odd(110))
+        monkeypatch.setattr(shelf, "ARTIFACTS_MAX", 2)
+        with capture_logs() as logs:
+            await rig.oversight.review_if_up()
+        message = "a calibration set is due for another, and the store holds as many sets as it may"
+        assert [(each["event"], each["scope"]) for each in logs] == [
+            (message, GLOBAL_SCOPE),
+            (message, "plants"),
+        ]
+        assert rig.metrics.due["time"] == 2
+        assert (await rig.in_force(), await rig.in_force("plants")) == ((1, "a person", "first"),) * 2
 
 
 async def test_decisions_count_for_the_set_that_made_them(tmp_path: Path) -> None:
