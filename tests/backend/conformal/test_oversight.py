@@ -400,7 +400,7 @@ async def test_store_that_is_down_is_said_once_and_asked_again(tmp_path: Path) -
                 raise outage.pop()
             return await listing(tenant, since_ms=since_ms, limit=limit)
 
-        rig.store.list_labels = moody  # type: ignore[method-assign]
+        rig.store.list_labels = moody  # type: ignore[method-assign]  # an outage that a store in memory does not have
         with capture_logs() as logged:
             for labels in (0, 0, 10):
                 await rig.oversight.review_if_up()
