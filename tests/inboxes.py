@@ -207,10 +207,11 @@ async def running_rig(
 def build_pipeline(
     inbox: Inbox, store: DedupStore, metrics: Metrics, clock: Clock, *, inbox_is_own: bool = True
 ) -> Pipeline:
+    trust = Trust(keyring=Keyring([entry_of_secret(KEY)]))
     return Pipeline(
         inbox=inbox,
         store=store,
-        trust=lambda: Trust(keyring=Keyring([entry_of_secret(KEY)])),
+        trust=lambda: trust,
         limiter=TenantLimiter(dict, clock, clock),
         token_bucket=TokenBucket(0, clock),
         params=Params(),
