@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
 from pcs_backend.conformal.gate import Gate
@@ -27,11 +29,20 @@ def outcome_body(pcs_id: str, verdict: Verdict, gate: Gate | None = None) -> byt
         verdict: On the record.
         gate: What decided, where the gate is on: its block is added.
     """
-    accepted = verdict.accepted
-    body = _encode(_OutcomeBody(pcs_id, accepted, not accepted, verdict.reasons, verdict.recomputed))
-    if gate is None or verdict.decided is None:
-        return body
-    return gate.add_to(body, verdict)
+    return outcome_bodies([pcs_id], [verdict], gate)[0]
+
+
+def outcome_bodies(pcs_ids: Sequence[str], verdicts: Sequence[Verdict], gate: Gate | None) -> list[bytes]:
+    """Return `outcome_body` of each of some records, one or more, that one gate decided."""
+    bodies = [
+        _encode(_OutcomeBody(pcs_id, not each.reasons, bool(each.reasons), each.reasons, each.recomputed))
+        for pcs_id, each in zip(pcs_ids, verdicts, strict=True)
+    ]
+    if (
+        gate is None or verdicts[0].decided is None
+    ):  # it decides on all of them, or only keeps what a label needs
+        return bodies
+    return gate.add_to_all(bodies, verdicts)
 
 
 def status_of(verdict: Verdict) -> int:

@@ -55,7 +55,7 @@ from pcs_backend.gathering import Gathering
 from pcs_backend.inbox.frames import Refusal
 from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.inflate import inflate
-from pcs_backend.outcome_body import outcome_body, status_of
+from pcs_backend.outcome_body import outcome_bodies, outcome_body, status_of
 from pcs_backend.problems import Problem, malformed_reply, rate_limited_reply, unavailable_reply
 from pcs_backend.trust.limits import TenantLimiter
 from pcs_backend.trust.policy import Trust
@@ -372,7 +372,7 @@ class Pipeline:
                     tenant=each.author.tenant,
                     pcs_id=each.record.pcs_id,
                     status=status_of(found.verdict),
-                    body=outcome_body(each.record.pcs_id, found.verdict, found.gate),
+                    body=body,
                     fingerprint=each.fingerprint,
                     params_version=self._params.version,
                     key_id=each.author.key_id,
@@ -386,7 +386,7 @@ class Pipeline:
                 ),
                 each.entry.received.sequence if self._inbox_is_own and each.entry.is_alone else None,
             )
-            for each, found in zip(examined, judged, strict=True)
+            for each, found, body in zip(examined, judged, _bodies(examined, judged), strict=True)
         ]
 
     async def _close(self, by_request: Mapping[int, list[_Result]]) -> None:
@@ -499,6 +499,18 @@ class Pipeline:
 def is_replay(reply: Reply) -> bool:
     """Whether a reply repeats a first outcome."""
     return REPLAYED_HEADER in reply.headers
+
+
+def _bodies(examined: Sequence[Examined], judged: Sequence[Judged]) -> list[bytes]:
+    """Return the body of each answer; those of one gate are written together."""
+    gate = judged[0].gate
+    if all(found.gate is gate for found in judged):
+        ids = [each.record.pcs_id for each in examined]
+        return outcome_bodies(ids, [found.verdict for found in judged], gate)
+    return [
+        outcome_body(each.record.pcs_id, found.verdict, found.gate)
+        for each, found in zip(examined, judged, strict=True)
+    ]
 
 
 def _refusal(sequence: int, refused: Sequence[Refused]) -> Refusal:

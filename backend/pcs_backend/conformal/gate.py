@@ -36,6 +36,12 @@ SCORED_TOGETHER_MIN = 12
 """Records from which on scoring them in one call is cheaper than one by one."""
 
 
+_Floats = NDArray[np.float64]
+_DECISIONS: tuple[Decision, ...] = get_args(Decision)
+_ACCEPT, _REJECT, _ESCALATE = range(3)
+"""Positions of the decisions above."""
+
+
 class Side(NamedTuple):
     """One class of a set, and the threshold that follows from it.
 
@@ -143,22 +149,41 @@ class Gate:
         signals[:, 1] = [each.coh_star for each in records]
         signals[:, 2] = [each.r for each in records]
         signals[:, 1:] = round9_all(signals[:, 1:].ravel()).reshape(-1, 2)
-        benign = _scores(self.benign, signals)
-        bad = benign if self._scores_are_one else _scores(self.bad, signals)
+        benign = None if self.benign is None else self.benign.score.of_many(signals)
+        bad = benign
+        if not self._scores_are_one:
+            bad = None if self.bad is None else self.bad.score.of_many(signals)
+        firsts: Sequence[float | None] = [None] * len(records) if benign is None else benign.tolist()
+        seconds: Sequence[float | None] = firsts
+        if bad is not benign:
+            seconds = [None] * len(records) if bad is None else bad.tolist()
         return [
-            verdict.gated(Decided(self._decision(first, second), first, second))
-            for verdict, first, second in zip(verdicts, benign, bad, strict=True)
+            # An accepted record, as almost all are, has no further reason.
+            Verdict(verdict.reasons, verdict.recomputed, Decided(decision, first, second))
+            if decision == "ACCEPT"
+            else verdict.gated(Decided(decision, first, second))
+            for verdict, decision, first, second in zip(
+                verdicts, self._decisions(benign, bad, len(records)), firsts, seconds, strict=True
+            )
         ]
 
     def add_to(self, body: bytes, verdict: Verdict) -> bytes:
         """Return an answer's body with `decision`, and what it followed from, as further members (contract §4)."""
-        decided = verdict.decided
-        assert decided is not None
-        gate, first, second = decided.gate, decided.benign_score, decided.bad_score
-        before, between, after = self._parts[verdict.decision, gate]
-        one = _spelled(first)
-        other = one if second is first else _spelled(second)
-        return b"".join((body[:-1], before, one, between, other, after))
+        return self.add_to_all([body], [verdict])[0]
+
+    def add_to_all(self, bodies: Sequence[bytes], verdicts: Sequence[Verdict]) -> list[bytes]:
+        """Return what `add_to` returns of each."""
+        decided = [each.decided for each in verdicts]
+        firsts = _spelled([None if each is None else each.benign_score for each in decided])
+        seconds = firsts
+        if not self._scores_are_one:
+            seconds = _spelled([None if each is None else each.bad_score for each in decided])
+        parts = self._parts
+        added = []
+        for body, verdict, first, second in zip(bodies, verdicts, firsts, seconds, strict=True):
+            before, between, after = parts[verdict.decision, verdict.decided.gate]  # type: ignore[union-attr]  # it decided
+            added.append(b"".join((body[:-1], before, first, between, second, after)))
+        return added
 
     def _write_parts(self, decision: Decision, gate: Decision | None) -> tuple[bytes, bytes, bytes]:
         """Return what stands before, between and after the two scores: the same for every record decided so."""
@@ -179,6 +204,25 @@ class Gate:
         before, between, after = text.split(b"\0")
         return before, between, after
 
+    def _decisions(
+        self, benign: _Floats | None, bad: _Floats | None, count: int
+    ) -> Sequence[Decision | None]:
+        """Return `_decision` of each."""
+        rejects = np.zeros(count, dtype=np.bool_)
+        if self.benign is not None and benign is not None:
+            rejects = benign > self.benign.threshold
+        if self.bad is None or bad is None:
+            if self.benign is None:
+                return [None] * count
+            codes = np.where(rejects, _REJECT, _ACCEPT)
+        else:
+            codes = np.where(
+                bad < self.bad.threshold,
+                np.where(rejects, _ESCALATE, _ACCEPT),
+                np.where(rejects, _REJECT, _ESCALATE),
+            )
+        return [_DECISIONS[code] for code in codes.tolist()]
+
     def _decision(self, benign_score: float | None, bad_score: float | None) -> Decision | None:
         rejects = (
             self.benign is not None and benign_score is not None and benign_score > self.benign.threshold
@@ -193,15 +237,12 @@ class Gate:
         return "REJECT" if rejects else "ESCALATE"
 
 
-def _scores(side: Side | None, signals: NDArray[np.float64]) -> Sequence[float | None]:
-    scores: list[float | None] = (
-        [None] * len(signals) if side is None else side.score.of_many(signals).tolist()
-    )
-    return scores
-
-
-def _spelled(score: float | None) -> bytes:
-    return b"" if score is None else orjson.dumps(score)
+def _spelled(scores: Sequence[float | None]) -> list[bytes]:
+    """Return what stands in an answer for each score; nothing for `None`."""
+    texts = orjson.dumps(scores)[1:-1].split(b",")
+    if None not in scores:
+        return texts
+    return [b"" if score is None else text for score, text in zip(scores, texts, strict=True)]
 
 
 def _described(side: Side | None, level: str) -> dict[str, object] | None:

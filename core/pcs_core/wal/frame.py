@@ -71,6 +71,15 @@ def encode_frame(frame: NewFrame, sequence: int, salt: bytes) -> bytes:
     Raises:
         ValueError: The frame is larger than `FRAME_BYTES_MAX`.
     """
+    return b"".join(encode_pieces(frame, sequence, salt))
+
+
+def encode_pieces(frame: NewFrame, sequence: int, salt: bytes) -> tuple[bytes, bytes, bytes]:
+    """Return the bytes of a frame in three pieces: a payload may be large, and is not copied.
+
+    Raises:
+        ValueError: The frame is larger than `FRAME_BYTES_MAX`.
+    """
     size_bytes = FRAME_BYTES_MIN + len(frame.envelope) + len(frame.payload)
     if size_bytes > FRAME_BYTES_MAX:
         raise ValueError(f"frame: found {size_bytes} bytes; allowed: up to {FRAME_BYTES_MAX}")
@@ -78,9 +87,8 @@ def encode_frame(frame: NewFrame, sequence: int, salt: bytes) -> bytes:
         FRAME_MAGIC, _FORMAT_VERSION, frame.kind, 0, sequence, len(frame.envelope), len(frame.payload)
     )
     header_crc = _CRC.pack(google_crc32c.value(salt + header))
-    content = frame.envelope + frame.payload
-    crc = google_crc32c.extend(google_crc32c.value(salt + header_crc), content)
-    return b"".join((header, header_crc, content, _CRC.pack(crc)))
+    crc = google_crc32c.extend(google_crc32c.value(salt + header_crc + frame.envelope), frame.payload)
+    return header + header_crc + frame.envelope, frame.payload, _CRC.pack(crc)
 
 
 def decode_header(data: bytes, offset: int, salt: bytes) -> Header | None:
@@ -114,7 +122,12 @@ def decode_frame(data: bytes, offset: int, salt: bytes) -> tuple[Frame, int] | N
 
 
 def chain_crc(chain: int, frame_bytes: bytes) -> int:
-    """Return the chained CRC after one more frame: over the frames' closing CRCs."""
+    """Return the chained CRC after one more frame: over the frames' closing CRCs.
+
+    Args:
+        chain: Before it.
+        frame_bytes: The frame, or its last piece.
+    """
     return int(google_crc32c.extend(chain, frame_bytes[-_CRC.size :]))
 
 

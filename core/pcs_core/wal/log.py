@@ -25,6 +25,7 @@ from pcs_core.wal.frame import (
     decode_frame,
     decode_segment_header,
     encode_frame,
+    encode_pieces,
     encode_seal,
     encode_segment_header,
 )
@@ -262,19 +263,19 @@ class Wal:
         if self._is_between:
             self._begin_next()
         first = self._next_sequence
-        encoded = [encode_frame(frame, first + index, self._salt) for index, frame in enumerate(frames)]
-        if self._count and self._size_bytes + sum(map(len, encoded)) > self._segment_bytes:
+        encoded = [encode_pieces(frame, first + index, self._salt) for index, frame in enumerate(frames)]
+        if self._count and self._size_bytes + sum(map(_size_of, encoded)) > self._segment_bytes:
             self._rotate()
             first = self._next_sequence
-            encoded = [encode_frame(frame, first + index, self._salt) for index, frame in enumerate(frames)]
+            encoded = [encode_pieces(frame, first + index, self._salt) for index, frame in enumerate(frames)]
         self._next_sequence += len(frames)
-        self._write(encoded)
+        self._write([piece for pieces in encoded for piece in pieces])
         positions = []
         offset = self._size_bytes
-        for index, data in enumerate(encoded):
-            positions.append(Position(first + index, self._segments[-1], offset, len(data)))
-            offset += len(data)
-            self._chain = chain_crc(self._chain, data)
+        for index, pieces in enumerate(encoded):
+            positions.append(Position(first + index, self._segments[-1], offset, _size_of(pieces)))
+            offset += _size_of(pieces)
+            self._chain = chain_crc(self._chain, pieces[-1])
         self._count += len(encoded)
         self._appended_bytes += offset - self._size_bytes
         self._size_bytes = offset
@@ -405,3 +406,7 @@ class Wal:
     def _fail(self, what: str, error: OSError) -> WalFailedError:
         self._failure = f"{what} failed: {name_of(error)}"
         return WalFailedError(self._failure)
+
+
+def _size_of(pieces: Sequence[bytes]) -> int:
+    return sum(map(len, pieces))
