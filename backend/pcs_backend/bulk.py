@@ -14,8 +14,10 @@ import hashlib
 import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from types import MappingProxyType
+from typing import NamedTuple, get_args
 
 import msgspec
 import numpy as np
@@ -28,12 +30,12 @@ from pcs_core.params import Params
 from pcs_core.record import VERSION, VERSION_FIRST, DirectionProof, Ft, Record, check_methods, sent_at_s
 from pcs_core.regime import Regime
 from pcs_core.slope import pair_runs
-from pcs_core.verify import Reason, Recomputed, Verdict, divisor_pairs, verify
+from pcs_core.verify import Reason, Recomputed, RecordReason, Verdict, divisor_pairs, verify
 
 BULK_MIN = 2
 """Records from which on reading them together is cheaper than one by one."""
 
-SPELLED_TOGETHER_MIN, VERIFIED_TOGETHER_MIN = 8, 24
+SPELLED_TOGETHER_MIN, VERIFIED_TOGETHER_MIN = 8, 16
 """Records from which on NumPy's cost a call is paid back, for payloads and for verdicts."""
 
 _Floats = NDArray[np.float64]
@@ -48,6 +50,10 @@ _PLAIN_MIN, _PLAIN_MAX = 1e-4, 1e16
 """Between them orjson and `repr` spell a float alike; beyond, each writes an exponent in its own way."""
 
 _REGIMES: tuple[Regime, ...] = ("sticky", "non_sticky", "mixed")
+_REGIME_CODES: Mapping[Regime, int] = MappingProxyType({regime: code for code, regime in enumerate(_REGIMES)})
+_REASONS: tuple[Reason, ...] = get_args(RecordReason)
+"""The first seven are those of `verify` itself, in its order."""
+
 _CACHED_SCALE_SETS_MAX = 256
 _NAMES = re.compile(r"(?:[0-9a-f]{64}\|[0-9]+\|[A-Za-z0-9._:/@+-]{1,128}\n)*", re.ASCII)
 
@@ -163,15 +169,25 @@ def fingerprint(record: Record) -> str:
 
 
 def round9_all(values: _Floats) -> _Floats:
-    """Return `round9` of each value."""
-    with np.errstate(over="ignore", invalid="ignore"):
-        scaled = values * _SCALE
-        nearest = np.rint(scaled)
-        rounded: _Floats = nearest / _SCALE + 0.0
-        safe = (np.abs(np.abs(scaled - nearest) - 0.5) > _TIE_MARGIN) & (np.abs(values) < _EXACT_MAX)
-    for position in np.flatnonzero(~safe).tolist():
-        rounded[position] = round9(float(values[position]))
+    """Return `round9` of each value, in an array of the same shape."""
+    far = ~(np.abs(values) < _EXACT_MAX)
+    if far.any():
+        with np.errstate(over="ignore", invalid="ignore"):
+            rounded, doubtful = _nearest(values)
+        doubtful |= far
+    else:
+        rounded, doubtful = _nearest(values)
+    if doubtful.any():
+        for position in np.flatnonzero(doubtful).tolist():
+            rounded.flat[position] = round9(float(values.flat[position]))
     return rounded
+
+
+def _nearest(values: _Floats) -> tuple[_Floats, _Bools]:
+    """Return what each value is rounded to by a product, and where a tie lies so near that this may be wrong."""
+    scaled = values * _SCALE
+    nearest = np.rint(scaled)
+    return nearest / _SCALE + 0.0, np.abs(np.abs(scaled - nearest) - 0.5) <= _TIE_MARGIN
 
 
 def _decode_all(bodies: Sequence[bytes]) -> list[_Plain | None]:
@@ -234,50 +250,73 @@ def _spell(values: Sequence[float]) -> list[str]:
 def _verify_group(scales: tuple[int, ...], records: Sequence[Record], params: Params) -> list[Verdict]:
     """Return `verify` of records with the same scales: the same operations in the same order, on columns."""
     claimed = [value for each in records for value in (each.d_hat, each.coh_star, each.r, each.budget)]
-    d_hat, coh_star, r, claimed_budget = round9_all(np.array(claimed)).reshape(-1, 4).T.copy()
+    d_hat, coh_star, r, claimed_budget = round9_all(np.array(claimed).reshape(-1, 4).T.copy())
     keys = _scale_keys(scales)
     flat_counts = [
         count for each in records for count in (each.n_j.values() if tuple(each.n_j) == keys else each.counts)
     ]
     counts = np.array(flat_counts, dtype=np.int64).reshape(-1, len(scales))
     slope = round9_all(_slopes(scales, flat_counts))
-    budget = round9_all(_budgets(d_hat, coh_star, r, params))
-    regime, slope_regime = _regimes(d_hat, coh_star, params), _regimes(slope, coh_star, params)
-    monotone = np.ones(len(records), dtype=np.bool_)
-    for coarse, fine in divisor_pairs(scales):
-        monotone &= counts[:, coarse] <= counts[:, fine]
-    failed: dict[Reason, _Bools] = {
-        "slope_out_of_tolerance": round9_all(np.abs(d_hat - slope)) > params.tol_d,
-        "coherence_out_of_bounds": (coh_star < 0) | (coh_star > round9(1 + params.tol_coh)),
-        "compressibility_out_of_bounds": (r < 0) | (r > 1),
-        "counts_not_monotone": ~monotone,
-        "regime_mismatch": np.array(
-            [each.regime != expected for each, expected in zip(records, regime, strict=True)]
-        ),
-        "budget_mismatch": round9_all(np.abs(claimed_budget - budget)) > params.tol_budget,
-        "degraded": np.array([each.ft.degraded for each in records]),
-    }
-    recomputed = [
-        Recomputed(*each)
-        for each in zip(
-            slope.tolist(),
-            slope_regime,
-            round9_all(_budgets(slope, coh_star, r, params)).tolist(),
-            strict=True,
+    dimension = np.stack((d_hat, slope))  # as claimed, as recomputed; and so is what follows
+    budget = round9_all(_budgets(dimension, coh_star, r, params))
+    regime = _regimes(dimension, coh_star, params)
+    off = round9_all(np.abs(np.stack((d_hat - slope, claimed_budget - budget[0]))))
+    columns = _columns(scales)
+    failed = np.stack(
+        (
+            off[0] > params.tol_d,
+            (coh_star < 0) | (coh_star > round9(1 + params.tol_coh)),
+            (r < 0) | (r > 1),
+            (counts[:, columns.coarse] > counts[:, columns.fine]).any(axis=1),
+            regime[0] != np.array([_REGIME_CODES[each.regime] for each in records]),
+            off[1] > params.tol_budget,
+            np.array([each.ft.degraded for each in records]),
         )
-    ]
+    )
     reasons: dict[int, list[Reason]] = {}
-    for reason, where in failed.items():
-        for position in np.flatnonzero(where).tolist():
-            reasons.setdefault(position, []).append(reason)
-    return [Verdict(tuple(reasons.get(position, ())), figures) for position, figures in enumerate(recomputed)]
+    if failed.any():
+        for reason, position in np.argwhere(failed).tolist():
+            reasons.setdefault(position, []).append(_REASONS[reason])
+    recomputed = zip(slope.tolist(), regime[1].tolist(), budget[1].tolist(), strict=True)
+    return [
+        Verdict(
+            tuple(reasons[position]) if position in reasons else (),
+            Recomputed(own_slope, _REGIMES[own_regime], own_budget),
+        )
+        for position, (own_slope, own_regime, own_budget) in enumerate(recomputed)
+    ]
+
+
+class _Columns(NamedTuple):
+    """Positions of scales that are held against each other.
+
+    Attributes:
+        low: Of every pair the first.
+        high: Of every pair the second.
+        runs: Of every pair the difference of the logs.
+        coarse: Of every two scales of which the first divides the second, the first.
+        fine: And the second.
+    """
+
+    low: NDArray[np.intp]
+    high: NDArray[np.intp]
+    runs: _Floats
+    coarse: NDArray[np.intp]
+    fine: NDArray[np.intp]
+
+
+@lru_cache(maxsize=_CACHED_SCALE_SETS_MAX)
+def _columns(scales: tuple[int, ...]) -> _Columns:
+    low, high, runs = zip(*pair_runs(scales), strict=True)
+    coarse, fine = np.array(divisor_pairs(scales), dtype=np.intp).reshape(-1, 2).T
+    return _Columns(np.array(low), np.array(high), np.array(runs), coarse, fine)
 
 
 def _slopes(scales: tuple[int, ...], counts: Sequence[int]) -> _Floats:
     """Return `theil_sen_slope` of each row of counts. The logs are `math`'s: NumPy's may differ in the last bit."""
     logs = np.array(list(map(math.log2, counts))).reshape(-1, len(scales))
-    low, high, runs = (np.array(column) for column in zip(*pair_runs(scales), strict=True))
-    slopes = np.sort((logs[:, high] - logs[:, low]) / runs, axis=1)
+    columns = _columns(scales)
+    slopes = np.sort((logs[:, columns.high] - logs[:, columns.low]) / columns.runs, axis=1)
     middle = slopes.shape[1] // 2
     median: _Floats = slopes[:, middle]
     return median if slopes.shape[1] % 2 else (slopes[:, middle - 1] + median) / 2
@@ -292,11 +331,12 @@ def _budgets(d_hat: _Floats, coh_star: _Floats, r: _Floats, params: Params) -> _
             + params.beta * np.maximum(0.0, d_hat - params.d0)
             + params.gamma * coh_star
         )
-        return np.clip(budget, 0.0, 1.0)
+        clamped: _Floats = np.minimum(1.0, np.maximum(0.0, budget))
+    return clamped
 
 
-def _regimes(d_hat: _Floats, coh_star: _Floats, params: Params) -> list[Regime]:
-    """Return `classify_regime` of each position."""
+def _regimes(d_hat: _Floats, coh_star: _Floats, params: Params) -> NDArray[np.intp]:
+    """Return `classify_regime` of each position, as a position in `_REGIMES`."""
     sticky = (coh_star >= params.sticky_coh_min) & (d_hat <= params.sticky_d_max)
-    codes = np.where(sticky, 0, np.where(d_hat >= params.non_sticky_d_min, 1, 2))
-    return [_REGIMES[code] for code in codes.tolist()]
+    codes: NDArray[np.intp] = np.where(sticky, 0, np.where(d_hat >= params.non_sticky_d_min, 1, 2))
+    return codes

@@ -351,12 +351,15 @@ class Pipeline:
             if one is not None and one.first
         )
         if judged[0].gate is not None:
+            firsts = [
+                (each.author.tenant, found)
+                for each, one, found in zip(examined, placed, judged, strict=True)
+                if one is not None and one.first
+            ]
             self._watch.note(
-                [
-                    (each.author.tenant, found.gate, found.verdict)
-                    for each, one, found in zip(examined, placed, judged, strict=True)
-                    if one is not None and one.first
-                ]
+                [tenant for tenant, _ in firsts],
+                [found.gate for _, found in firsts],
+                [found.verdict for _, found in firsts],
             )
         return [
             _Undecided(each.entry, detail) if one is None else _Answered(each, one)

@@ -178,10 +178,12 @@ class Gate:
         seconds = firsts
         if not self._scores_are_one:
             seconds = _spelled([None if each is None else each.bad_score for each in decided])
-        parts = self._parts
+        accepted = self._parts["ACCEPT", None if self.benign is None and self.bad is None else "ACCEPT"]
         added = []
         for body, verdict, first, second in zip(bodies, verdicts, firsts, seconds, strict=True):
-            before, between, after = parts[verdict.decision, verdict.decided.gate]  # type: ignore[union-attr]  # it decided
+            before, between, after = accepted
+            if verdict.reasons and verdict.decided is not None:
+                before, between, after = self._parts[verdict.decision, verdict.decided.gate]
             added.append(b"".join((body[:-1], before, first, between, second, after)))
         return added
 

@@ -8,8 +8,7 @@ depend on what they are, so those that are looked at are as exchangeable as all.
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from pcs_backend.effects.calibration_metrics import CalibrationMetrics
@@ -61,20 +60,24 @@ class Watch:
         self._room = WATCH_SCORES_MAX
         self._decisions: dict[str, int] = {}
 
-    def note(self, firsts: Iterable[tuple[str, Gate | None, Verdict]]) -> None:
+    def note(self, tenants: Sequence[str], gates: Sequence[Gate | None], verdicts: Sequence[Verdict]) -> None:
         """Note first outcomes of any tenants, in order. As `observe`; a gate that only keeps signals is passed over.
 
         Args:
-            firsts: Tenant, its gate and the verdict of each. A tenant has one gate among them.
+            tenants: Whose each is. A tenant has one gate among them.
+            gates: What decided each.
+            verdicts: Of each.
         """
-        by_tenant: dict[str, tuple[Gate, list[Verdict]]] = {}
-        for tenant, gate, verdict in firsts:
-            if (own := by_tenant.get(tenant)) is not None:
-                own[1].append(verdict)
-            elif gate is not None and gate.decides:
-                by_tenant[tenant] = (gate, [verdict])
-        for tenant, (gate, verdicts) in by_tenant.items():
-            self.observe(tenant, gate, verdicts)
+        gate_of = dict(zip(tenants, gates, strict=True))
+        by_tenant: dict[str, Sequence[Verdict]] = dict.fromkeys(gate_of, verdicts)
+        if len(gate_of) > 1:
+            grouped: dict[str, list[Verdict]] = {tenant: [] for tenant in gate_of}
+            for tenant, verdict in zip(tenants, verdicts, strict=True):
+                grouped[tenant].append(verdict)
+            by_tenant.update(grouped)
+        for tenant, gate in gate_of.items():
+            if gate is not None and gate.decides:
+                self.observe(tenant, gate, by_tenant[tenant])
 
     def observe(self, tenant: str, gate: Gate, verdicts: Sequence[Verdict]) -> None:
         """Note first outcomes of one tenant that one gate decided. Never raises, and never waits.
@@ -85,8 +88,10 @@ class Watch:
             verdicts: With `decided`, in order.
         """
         metrics, count = self._metrics, len(verdicts)
-        for decision, decided in Counter([each.decision for each in verdicts]).items():
-            metrics.decisions[decision] += decided
+        others = [each.decision for each in verdicts if each.reasons]
+        metrics.decisions["ACCEPT"] += count - len(others)  # what has no reason against it is accepted
+        for decision in others:
+            metrics.decisions[decision] += 1
         benign, bad = gate.benign, gate.bad
         if benign is None or benign.scope == "global":
             metrics.fallbacks["benign", "none" if benign is None else "global"] += count

@@ -63,8 +63,14 @@ class WeightedScore(StoredScore, frozen=True):
         d_hat, coh_star, r = signals.T
         with np.errstate(over="ignore"):
             odd = (
-                self.d_hat * np.clip(1 - d_hat / self.d_hat_range, 0.0, 1.0)
-                + self.coh_star * np.clip(1 - coh_star / self.coh_star_range, 0.0, 1.0)
-                + self.r * np.clip(np.abs(r - self.r_middle) / self.r_middle, 0.0, 1.0)
+                self.d_hat * _clip_all(1 - d_hat / self.d_hat_range)
+                + self.coh_star * _clip_all(1 - coh_star / self.coh_star_range)
+                + self.r * _clip_all(np.abs(r - self.r_middle) / self.r_middle)
             )
         return round9_all(odd)
+
+
+def _clip_all(values: Floats) -> Floats:
+    """Return `clip` to [0, 1] of each: what `numpy.clip` does, in half its time for few."""
+    clipped: Floats = np.minimum(np.maximum(values, 0.0), 1.0)
+    return clipped
