@@ -35,7 +35,7 @@ from pcs_backend.http.labels import LABELS_REALM, Admission, Labels
 from pcs_backend.http.listener import Listener
 from pcs_backend.http.login import Login
 from pcs_backend.http.openapi import build_openapi
-from pcs_backend.http.overload import REQUESTS_MIN, Overload, thread_busy_s
+from pcs_backend.http.overload import REQUESTS_MIN, BusyClock, Overload
 from pcs_backend.http.peers import Peers
 from pcs_backend.http.protocol import ProblemServer
 from pcs_backend.http.routes import Routes
@@ -120,6 +120,7 @@ class Service:
             if seat is None
             else Workers(settings.data_dir, worker, workers, metrics, self)
         )
+        self._busy_clock = BusyClock()
         self._stopping = False
         self._free_bytes: int | None = None
         self._appended_bytes = 0  # by the inbox, when the free space was last looked at
@@ -167,6 +168,7 @@ class Service:
                 self._spans.open()
                 stack.push_async_callback(self._spans.close)
             stack.push_async_callback(engine.close)
+            stack.callback(self._busy_clock.close)
             if self._seat is None:  # else the supervisor holds the folder
                 engine.claim()
             self._measure_disk()  # the metrics are asked for while the logs are read
@@ -244,7 +246,7 @@ class Service:
             peer_of=self._peers.name if settings.tls_client_ca else None,
             now=self._ports.now,
             monotonic=self._ports.monotonic,
-            busy_s=thread_busy_s,
+            busy_s=self._busy_clock,
         )
         routes = Routes(
             submits=submits,

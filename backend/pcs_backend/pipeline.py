@@ -63,6 +63,7 @@ from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.errors import BadSignatureError, MalformedError
 from pcs_core.params import Params
 from pcs_core.ports import MonotonicClock, Offload, WallClock
+from pcs_core.verify import NOT_ASKED
 
 JUDGED_TOGETHER_MAX = 1_024
 """Records that are judged in one go, unless one request has more."""
@@ -379,17 +380,15 @@ class Pipeline:
                     fingerprint=each.fingerprint,
                     params_version=self._params.version,
                     key_id=each.author.key_id,
-                    provenance=(
-                        ""
-                        if found.gate is None
-                        else found.gate.provenance.write(each.record, found.directions)
-                    ),
+                    provenance=provenance,
                     stored_at_ms=now_ms,
                     expires_at_ms=expires_at_ms,
                 ),
                 each.entry.received.sequence if self._inbox_is_own and each.entry.is_alone else None,
             )
-            for each, found, body in zip(examined, judged, _bodies(examined, judged), strict=True)
+            for each, found, (body, provenance) in zip(
+                examined, judged, _written(examined, judged), strict=True
+            )
         ]
 
     async def _close(self, by_request: Mapping[int, list[_Result]]) -> None:
@@ -504,16 +503,22 @@ def is_replay(reply: Reply) -> bool:
     return REPLAYED_HEADER in reply.headers
 
 
-def _bodies(examined: Sequence[Examined], judged: Sequence[Judged]) -> list[bytes]:
-    """Return the body of each answer; those of one gate are written together."""
+def _written(examined: Sequence[Examined], judged: Sequence[Judged]) -> Iterable[tuple[bytes, str]]:
+    """Return the body of each answer, and what is stored so that it can be told again; of one gate's in one go."""
     gate = judged[0].gate
-    if all(found.gate is gate for found in judged):
-        ids = [each.record.pcs_id for each in examined]
-        return outcome_bodies(ids, [found.verdict for found in judged], gate)
-    return [
-        outcome_body(each.record.pcs_id, found.verdict, found.gate)
-        for each, found in zip(examined, judged, strict=True)
-    ]
+    if any(found.gate is not gate or found.directions is not NOT_ASKED for found in judged):
+        return [
+            (
+                outcome_body(each.record.pcs_id, found.verdict, found.gate),
+                "" if found.gate is None else found.gate.provenance.write(each.record, found.directions),
+            )
+            for each, found in zip(examined, judged, strict=True)
+        ]
+    records = [each.record for each in examined]
+    bodies = outcome_bodies([each.pcs_id for each in records], [found.verdict for found in judged], gate)
+    if gate is None:
+        return zip(bodies, itertools.repeat(""))
+    return zip(bodies, gate.provenance.write_all(records), strict=True)
 
 
 def _refusal(sequence: int, refused: Sequence[Refused]) -> Refusal:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import base64
 import hashlib
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import msgspec
@@ -187,21 +188,31 @@ class ProvenanceWriter:
 
     def write(self, record: Record, directions: Directions) -> str:
         """Return the provenance of one record's outcome."""
-        inputs = orjson.dumps(
-            [
-                record.n_j,
-                record.d_hat,
-                record.coh_star,
-                record.r,
-                record.budget,
-                record.regime,
-                record.ft.degraded,
-            ]
-        ).decode()
         if directions is NOT_ASKED:
-            return f"{self._head}{inputs}}}"
+            return self.write_all([record])[0]
+        inputs = orjson.dumps(_inputs(record)).decode()
         asked = msgspec.json.encode(_direction_inputs(record, directions)).decode()
         return f'{self._head}{inputs},"directions":{asked}}}'
+
+    def write_all(self, records: Sequence[Record]) -> list[str]:
+        """Return `write` of each of some records, one or more, of whose directions nothing was asked."""
+        # Between two records stands what stands nowhere in one: scales are digits, and regimes are words.
+        together = orjson.dumps([_inputs(each) for each in records])[3:-2].decode()
+        head = self._head
+        return [f"{head}[{{{inputs}]}}" for inputs in together.split("],[{")]
+
+
+def _inputs(record: Record) -> list[object]:
+    """Return `Inputs`, as they are written."""
+    return [
+        record.n_j,
+        record.d_hat,
+        record.coh_star,
+        record.r,
+        record.budget,
+        record.regime,
+        record.ft.degraded,
+    ]
 
 
 def _direction_inputs(record: Record, directions: Directions) -> DirectionInputs:

@@ -9,6 +9,7 @@ gone. `Overload` is pure: it is told the time, and how busy the thread was.
 
 from __future__ import annotations
 
+import os
 import time
 
 REQUESTS_MIN = 64
@@ -29,20 +30,38 @@ BURST_S = 0.25
 _SHRINK = 0.9
 _GROW = 1.1
 _SCHEDSTAT = "/proc/thread-self/schedstat"
+_SCHEDSTAT_BYTES = 128
 
 
-def thread_busy_s() -> float:
-    """Return how long this thread ran or wanted to run, in seconds.
+class BusyClock:
+    """Tells how long the one thread that asks it ran or wanted to run, in seconds. Close it.
 
     Time in which others had the processor is in it: the requests wait for that as well. Where Linux does not tell, it is
     the time in which the thread ran.
     """
-    try:
-        with open(_SCHEDSTAT, "rb", buffering=0) as file:
-            ran_ns, waited_ns, _ = map(int, file.read().split())
-    except (OSError, ValueError):
+
+    def __init__(self) -> None:
+        """Open nothing yet: the file is the thread's that opens it."""
+        self._handle: int | None = None
+        self._is_told = True
+
+    def __call__(self) -> float:
+        """Return it."""
+        if self._is_told:
+            try:
+                if self._handle is None:  # which takes longer than all else, and so is done once
+                    self._handle = os.open(_SCHEDSTAT, os.O_RDONLY | os.O_CLOEXEC)
+                ran_ns, waited_ns, _ = map(int, os.pread(self._handle, _SCHEDSTAT_BYTES, 0).split())
+                return (ran_ns + waited_ns) / 1e9
+            except (OSError, ValueError):
+                self._is_told = False
         return time.thread_time()
-    return (ran_ns + waited_ns) / 1e9
+
+    def close(self) -> None:
+        """Give the file back."""
+        if self._handle is not None:
+            os.close(self._handle)
+            self._handle = None
 
 
 class Overload:

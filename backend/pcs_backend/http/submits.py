@@ -237,11 +237,11 @@ class Submits:
         """Count a request that is under way from now on."""
         self._overload.enter()
         if self._overload.needs_ticks and self._looked is None:
-            self._look_later()
+            self._look_later(self._monotonic(), self._busy_s())
 
-    def _look_later(self) -> None:
+    def _look_later(self, now_s: float, busy_s: float) -> None:
         """Begin a look at how busy the loop is."""
-        self._looked = (self._monotonic(), self._busy_s())
+        self._looked = (now_s, busy_s)
         asyncio.get_running_loop().call_later(TICK_INTERVAL_S, self._look)
 
     def _look(self) -> None:
@@ -252,7 +252,7 @@ class Submits:
         self._overload.tick(now_s, (busy_s - busy_before_s) / max(now_s - began_s, 1e-9))
         self._looked = None
         if self._overload.needs_ticks:
-            self._look_later()
+            self._look_later(now_s, busy_s)
 
     def _finish(self, request: Request, began_s: float, answer: Answer, reply: Reply) -> None:
         """Answer a request of the express lane that was submitted."""
