@@ -198,6 +198,14 @@ class Engine:
         return self._guarded is None or self._guarded.is_up
 
     @property
+    def _sets_kept_s(self) -> float:
+        """How long a set is kept that is in force no more.
+
+        Outcomes may name it for as long as they live. A day more, because it is not said more often that one is needed.
+        """
+        return self._config.dedup_ttl_s + ARTIFACT_RENEWED_MS / 1_000
+
+    @property
     def inboxes(self) -> list[Inbox]:
         """This worker's inbox, then those of workers that are gone."""
         return [self.inbox, *self._orphans]
@@ -304,9 +312,7 @@ class Engine:
             await self._ports.sleep(0)
         if self.gates is not None:
             await self.gates.keep_params()
-        # Outcomes may name a set for as long as they live. A day more, because it is not said more often that one is needed.
-        lifetime_ms = int(self._config.dedup_ttl_s * 1_000) + ARTIFACT_RENEWED_MS
-        await self.calibrations.purge(int(self._ports.now() * 1_000) - lifetime_ms)
+        await self.calibrations.purge(int((self._ports.now() - self._sets_kept_s) * 1_000))
 
     async def retire(self) -> None:
         """Remove old settled segments. With the memory store, only what a snapshot on disk covers."""
@@ -438,6 +444,7 @@ class Engine:
                 ),
                 build=self._config.build_settings,
                 automatic=settings.calibration_recalibrate == "auto",
+                sets_kept_s=self._sets_kept_s,
                 reads_labels=self._worker == FIRST_WORKER,
             ),
             params=self._config.params,

@@ -46,6 +46,7 @@ class OversightSettings(NamedTuple):
         triggers: When a set is due.
         build: How sets are made.
         automatic: Whether due sets are replaced; else it is only said.
+        sets_kept_s: How long the store keeps a set that is in force no more.
         reads_labels: Whether this process counts errors. Of several workers one does.
     """
 
@@ -53,6 +54,7 @@ class OversightSettings(NamedTuple):
     triggers: TriggerSettings
     build: BuildSettings
     automatic: bool
+    sets_kept_s: float
     reads_labels: bool
 
 
@@ -97,6 +99,7 @@ class Oversight:
             store=store,
             build=settings.build,
             automatic=settings.automatic,
+            sets_kept_s=settings.sets_kept_s,
             params=params,
             offload=offload,
             now=now,
@@ -181,7 +184,7 @@ class Oversight:
             if triggers := triggers_of(standing, self._settings.triggers):
                 due[scope] = triggers
         for scope, triggers in list(due.items()):
-            if await self._recalibration.replace(scope, sets[scope], triggers[0]):
+            if await self._recalibration.replace(scope, sets[scope], triggers[0], len(sets)):
                 self._metrics.recalibrations[triggers[0]] += 1
                 del due[scope]
                 await self._gates.refresh()

@@ -14,13 +14,16 @@ import structlog
 from pcs_backend.conformal.build import BuildSettings, Built, build_set, lost_classes
 from pcs_backend.conformal.calibration import GLOBAL_SCOPE, CalibrationSet, Labelled, Promotion, Trigger
 from pcs_backend.conformal.in_force import SetInForce
-from pcs_backend.conformal.store import LABELS_MAX, CalibrationStore
+from pcs_backend.conformal.store import ARTIFACTS_MAX, LABELS_MAX, CalibrationStore
 from pcs_backend.errors import ScoreError, StoreFullError
 from pcs_core.params import Params
 from pcs_core.ports import Offload, WallClock
 
 RECALIBRATION_INTERVAL_S = 3_600.0
-"""Least time between two sets of a scope, if the second is automatic."""
+"""Least time between two sets of a scope, if the second is automatic; longer where there are many scopes."""
+
+AUTOMATIC_SETS_MAX = ARTIFACTS_MAX // 2
+"""Automatic sets that a store comes to hold at most, so that there is room for those that are promoted by hand."""
 
 RETRY_INTERVAL_S = 300.0
 """Until a recalibration that lacked labels is tried again."""
@@ -39,6 +42,7 @@ class Recalibration:
         store: CalibrationStore,
         build: BuildSettings,
         automatic: bool,
+        sets_kept_s: float,
         params: Params,
         offload: Offload,
         now: WallClock,
@@ -49,6 +53,7 @@ class Recalibration:
             store: Labels and sets.
             build: How sets are made.
             automatic: Whether due sets are replaced; else it is only said.
+            sets_kept_s: How long the store keeps a set that is in force no more.
             params: That sets are made with.
             offload: Where sets are made.
             now: Wall clock.
@@ -56,6 +61,7 @@ class Recalibration:
         self._store = store
         self._build = build
         self._automatic = automatic
+        self._sets_kept_s = sets_kept_s
         self._params = params
         self._offload = offload
         self._now = now
@@ -67,13 +73,14 @@ class Recalibration:
         self._said = {(digest, trigger) for digest, trigger in self._said if digest in digests}
         self._tried_at_s = {scope: at_s for scope, at_s in self._tried_at_s.items() if scope in scopes}
 
-    async def replace(self, scope: str, current: SetInForce, trigger: Trigger) -> bool:
+    async def replace(self, scope: str, current: SetInForce, trigger: Trigger, scopes: int) -> bool:
         """Replace a set that is due, if that is automatic, late enough, and there are labels enough.
 
         Args:
             scope: The set's.
             current: The set.
             trigger: Why it is due.
+            scopes: How many have a set: they share the room there is.
 
         Returns:
             Whether another one is in force now, by this call.
@@ -90,7 +97,7 @@ class Recalibration:
         newest = next(iter(await self._store.list_promotions(scope, 1)), None)
         if newest is None or newest.digest != current.digest:
             return False  # another process was faster, and this one sees it soon
-        if now_s - newest.promoted_at_ms / 1_000 < RECALIBRATION_INTERVAL_S:
+        if now_s - newest.promoted_at_ms / 1_000 < interval_s(scopes, self._sets_kept_s):
             return False
         self._tried_at_s[scope] = now_s
         made = await self._make(scope, current, trigger, int(now_s * 1_000))
@@ -157,3 +164,16 @@ class Recalibration:
         if key not in self._said:
             self._said.add(key)
             _log.warning(message, scope=scope, trigger=trigger)
+
+
+def interval_s(scopes: int, sets_kept_s: float) -> float:
+    """Return the least time between two sets of a scope, if the second is automatic.
+
+    Args:
+        scopes: How many have a set.
+        sets_kept_s: How long the store keeps a set that is in force no more.
+
+    >>> interval_s(1, 15 * 86_400), interval_s(100, 15 * 86_400)
+    (3600.0, 129600.0)
+    """
+    return max(RECALIBRATION_INTERVAL_S, sets_kept_s * scopes / AUTOMATIC_SETS_MAX)

@@ -21,8 +21,13 @@ from pcs_backend.conformal.in_force import Gates
 from pcs_backend.conformal.monitors import DriftSettings
 from pcs_backend.conformal.oversight import Oversight, OversightSettings
 from pcs_backend.conformal.promotion import promote_set
-from pcs_backend.conformal.recalibration import RECALIBRATION_INTERVAL_S, RETRY_INTERVAL_S
-from pcs_backend.conformal.store import CalibrationStore
+from pcs_backend.conformal.recalibration import (
+    AUTOMATIC_SETS_MAX,
+    RECALIBRATION_INTERVAL_S,
+    RETRY_INTERVAL_S,
+    interval_s,
+)
+from pcs_backend.conformal.store import ARTIFACTS_MAX, CalibrationStore
 from pcs_backend.conformal.triggers import TriggerSettings
 from pcs_backend.conformal.watch import Watch
 from pcs_backend.dedup.memory_store import MemoryStore
@@ -67,6 +72,7 @@ class Rig:
                 TriggerSettings(decisions=decisions),
                 BuildSettings(score="weighted", window_h=window_h),
                 automatic=automatic,
+                sets_kept_s=15 * DAY_S,
                 reads_labels=reads_labels,
             ),
             params=Params(),
@@ -372,6 +378,32 @@ async def test_of_several_workers_one_reads_labels(tmp_path: Path) -> None:
         await oversight.review()
         assert rig.metrics.rates == {}
         assert rig.metrics.sets[GLOBAL_SCOPE].version == 1
+
+
+async def test_many_scopes_share_the_room_for_automatic_sets(tmp_path: Path) -> None:
+    """One set an hour and scope, kept for a fortnight, would fill the store with those of six busy tenants."""
+    scopes = [f"tenant-{number}" for number in range(6)]
+    async with running(tmp_path) as rig:
+        for scope in scopes:
+            await rig.promote(fresh(rig, scope=scope))
+            await rig.label("benign", plain(200), tenant=scope)
+            await rig.label("bad", odd(200), tenant=scope)
+        oversight = rig.new(decisions=1)
+        interval = interval_s(len(scopes), 15 * DAY_S)
+        assert interval > RECALIBRATION_INTERVAL_S
+        for moved_s, version in ((interval - 1, 1), (1, 2)):
+            rig.clock.move(moved_s)
+            for scope in scopes:
+                rig.decide(scope, plain(1))
+            await oversight.turn()
+            await oversight.review()
+            assert {(await rig.in_force(scope))[0] for scope in scopes} == {version}
+
+
+@pytest.mark.parametrize("scopes", [1, 2, 10, 200, 1_000])
+def test_automatic_sets_never_fill_the_store(scopes: int) -> None:
+    kept_s = 15 * DAY_S
+    assert scopes * kept_s / interval_s(scopes, kept_s) <= AUTOMATIC_SETS_MAX < ARTIFACTS_MAX
 
 
 async def test_whoever_is_slower_promotes_nothing(tmp_path: Path) -> None:
