@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,7 +16,7 @@ from pcs_backend.bulk import verify_many
 from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, GLOBAL_SCOPE, Signals
 from pcs_backend.conformal.gate import SCORED_TOGETHER_MIN, Gate
 from pcs_backend.conformal.scores import score_from
-from pcs_backend.outcome_body import outcome_body, status_of
+from pcs_backend.outcome_body import outcome_bodies, outcome_body, status_of
 from pcs_core.params import Params
 from pcs_core.record import Record, decode_record
 from pcs_core.verify import verify
@@ -138,6 +139,12 @@ def test_many_records_are_decided_as_each_is_alone(
     ]
     together = gate.decide_all(verify_many(records, PARAMS), records)
     assert together == [verify(each, PARAMS, gate) for each in records]
-    for each, verdict in zip(records, together, strict=True):
-        body = json.loads(outcome_body(each.pcs_id, verdict, gate))
+    bodies = outcome_bodies([each.pcs_id for each in records], together, gate)
+    for each, verdict, written in zip(records, together, bodies, strict=True):
+        assert written == outcome_body(each.pcs_id, verdict, gate)
+        body = json.loads(written)
         assert (body["decision"] == "ACCEPT") == body["accepted"]
+        assert body["decision"] == verdict.decision
+        assert body["calibration"]["gate"] == (verdict.decided and verdict.decided.gate)
+        for side, score in zip(("benign", "bad"), msgspec.structs.astuple(verdict.decided)[1:], strict=True):
+            assert body["calibration"][side] is None or body["calibration"][side]["score"] == score

@@ -121,6 +121,23 @@ def test_what_cannot_be_told_is_said() -> None:
         assert artifacts_of(without) == []
 
 
+def test_provenance_of_many_is_that_of_each() -> None:
+    counts = [{"2": at, "4": 2 * at, "8": 3 * at, "16": 4 * at, "32": 5 * at} for at in (1, 7, 2**40)]
+    judged = [
+        record(epoch=at, N_j=n_j, r=1 / (at + 3), coh_star=10.0**-at, regime=regime)
+        for at, (n_j, regime) in enumerate(zip(counts, ("sticky", "mixed", "non_sticky"), strict=True))
+    ]
+    writer = gate_of(SET).provenance
+    together = writer.write_all(judged)
+    assert together == [writer.write(each, NOT_ASKED) for each in judged]
+    for each, text in zip(judged, together, strict=True):
+        provenance = read_provenance(text)
+        assert provenance is not None
+        assert provenance.inputs == (
+            *(each.n_j, each.d_hat, each.coh_star, each.r, each.budget, each.regime, each.ft.degraded),
+        )
+
+
 def test_provenance_gives_labels_the_signals_that_the_score_saw() -> None:
     judged = record(coh_star=0.1234567894, r=0.25)
     provenance = read_provenance(gate_of(SET).provenance.write(judged, NOT_ASKED))
