@@ -38,9 +38,8 @@ def outcome_bodies(pcs_ids: Sequence[str], verdicts: Sequence[Verdict], gate: Ga
         _encode(_OutcomeBody(pcs_id, not each.reasons, bool(each.reasons), each.reasons, each.recomputed))
         for pcs_id, each in zip(pcs_ids, verdicts, strict=True)
     ]
-    if (
-        gate is None or verdicts[0].decided is None
-    ):  # it decides on all of them, or only keeps what a label needs
+    # A gate decides on all of them, or only keeps what a label needs.
+    if gate is None or verdicts[0].decided is None:
         return bodies
     return gate.add_to_all(bodies, verdicts)
 
