@@ -145,21 +145,36 @@ def canonical_payloads(records: Sequence[Record]) -> list[bytes]:
     ]
 
 
-def verify_many(records: Sequence[Record], params: Params) -> list[Verdict]:
+class Verified(NamedTuple):
+    """What `verify_many` found.
+
+    Attributes:
+        verdicts: One a record, in order.
+        signals: Shape (n, 3), what a gate decides on: recomputed D̂, coh★ and r, rounded. `None` where some of the
+            records were verified one by one.
+    """
+
+    verdicts: list[Verdict]
+    signals: _Floats | None = None
+
+
+def verify_many(records: Sequence[Record], params: Params) -> Verified:
     """Return `verify` of each record."""
     if len(records) < VERIFIED_TOGETHER_MIN:
-        return [verify(each, params) for each in records]
+        return Verified([verify(each, params) for each in records])
     by_scales: dict[tuple[int, ...], list[int]] = {}
     for position, each in enumerate(records):
         by_scales.setdefault(tuple(each.scales), []).append(position)
+    if len(by_scales) == 1:
+        return _verify_group(next(iter(by_scales)), records, params)
     verdicts: dict[int, Verdict] = {}
     for scales, positions in by_scales.items():
         group = [records[position] for position in positions]
         if len(group) < VERIFIED_TOGETHER_MIN:
             verdicts.update((position, verify(records[position], params)) for position in positions)
         else:
-            verdicts.update(zip(positions, _verify_group(scales, group, params), strict=True))
-    return [verdicts[position] for position in range(len(records))]
+            verdicts.update(zip(positions, _verify_group(scales, group, params).verdicts, strict=True))
+    return Verified([verdicts[position] for position in range(len(records))])
 
 
 def fingerprint(record: Record) -> str:
@@ -247,7 +262,7 @@ def _spell(values: Sequence[float]) -> list[str]:
     return texts
 
 
-def _verify_group(scales: tuple[int, ...], records: Sequence[Record], params: Params) -> list[Verdict]:
+def _verify_group(scales: tuple[int, ...], records: Sequence[Record], params: Params) -> Verified:
     """Return `verify` of records with the same scales: the same operations in the same order, on columns."""
     claimed = [value for each in records for value in (each.d_hat, each.coh_star, each.r, each.budget)]
     d_hat, coh_star, r, claimed_budget = round9_all(np.array(claimed).reshape(-1, 4).T.copy())
@@ -278,13 +293,14 @@ def _verify_group(scales: tuple[int, ...], records: Sequence[Record], params: Pa
         for reason, position in np.argwhere(failed).tolist():
             reasons.setdefault(position, []).append(_REASONS[reason])
     recomputed = zip(slope.tolist(), regime[1].tolist(), budget[1].tolist(), strict=True)
-    return [
+    verdicts = [
         Verdict(
             tuple(reasons[position]) if position in reasons else (),
             Recomputed(own_slope, _REGIMES[own_regime], own_budget),
         )
         for position, (own_slope, own_regime, own_budget) in enumerate(recomputed)
     ]
+    return Verified(verdicts, np.stack((slope, coh_star, r), axis=1))
 
 
 class _Columns(NamedTuple):

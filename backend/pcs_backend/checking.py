@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 
 import msgspec
 
-from pcs_backend.bulk import verify_many
+from pcs_backend.bulk import Verified, verify_many
 from pcs_backend.conformal.gate import Gate
 from pcs_backend.conformal.in_force import Gates
 from pcs_backend.examine import Examined
@@ -59,7 +59,7 @@ class Checker:
         Raises:
             StoreUnavailableError: Calibration sets are wanted and could not be read yet.
         """
-        verdicts = verify_many([each.record for each in examined], self._params)
+        verdicts, signals = verify_many([each.record for each in examined], self._params)
         asked: Sequence[Directions] = [NOT_ASKED] * len(examined)
         trust = self._trust()
         if trust.direction_keys:
@@ -71,7 +71,7 @@ class Checker:
         if self._gates is None:
             return list(map(Judged, verdicts, asked))
         await self._gates.load()
-        return self._decide(self._gates, examined, verdicts, asked)
+        return self._decide(self._gates, examined, Verified(verdicts, signals), asked)
 
     async def _check_directions(
         self, examined: Sequence[Examined], verdicts: Sequence[Verdict], asked: Sequence[Directions]
@@ -88,14 +88,15 @@ class Checker:
         self,
         gates: Gates,
         examined: Sequence[Examined],
-        verdicts: Sequence[Verdict],
+        verified: Verified,
         asked: Sequence[Directions],
     ) -> list[Judged]:
         """Add what each tenant's gate says."""
+        verdicts, signals = verified
         tenants = {each.author.tenant for each in examined}
         if len(tenants) == 1:
             gate = gates.gate(tenants.pop())
-            decided = gate.decide_all(verdicts, [each.record for each in examined])
+            decided = gate.decide_all(verdicts, [each.record for each in examined], signals)
             return [Judged(verdict, one, gate) for verdict, one in zip(decided, asked, strict=True)]
         by_tenant: dict[str, list[int]] = {}
         for position, each in enumerate(examined):
@@ -106,6 +107,7 @@ class Checker:
             decided = gate.decide_all(
                 [verdicts[position] for position in positions],
                 [examined[position].record for position in positions],
+                None if signals is None else signals[positions],
             )
             for position, verdict in zip(positions, decided, strict=True):
                 judged[position] = Judged(verdict, asked[position], gate)

@@ -105,9 +105,14 @@ def test_verdicts_are_the_plain_ones(batch: list[Record], params: Params) -> Non
     alike = [each for each in batch for _ in range(VERIFIED_TOGETHER_MIN)]
     for sequence in (batch, alike):
         expected = [verify(each, params) for each in sequence]
-        found = verify_many(sequence, params)
+        found, signals = verify_many(sequence, params)
         assert found == expected
         assert msgspec.json.encode(found) == msgspec.json.encode(expected)
+        if signals is not None:
+            assert signals.tolist() == [
+                [one.recomputed.d_hat, round9(each.coh_star), round9(each.r)]
+                for one, each in zip(expected, sequence, strict=True)
+            ]
 
 
 def read_alone(body: bytes) -> tuple[Record, bytes, str] | None:

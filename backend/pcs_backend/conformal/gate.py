@@ -130,12 +130,15 @@ class Gate:
             bad = None if self.bad is None else self.bad.score.of(signals)
         return Decided(self._decision(benign, bad), benign, bad)
 
-    def decide_all(self, verdicts: Sequence[Verdict], records: Sequence[Record]) -> list[Verdict]:
+    def decide_all(
+        self, verdicts: Sequence[Verdict], records: Sequence[Record], signals: _Floats | None = None
+    ) -> list[Verdict]:
         """Return verdicts with what the gate says: what `decide` says of each, in one go.
 
         Args:
             verdicts: Of the other checks.
             records: Whose they are.
+            signals: Theirs, if they were all verified together: see `bulk.Verified`.
         """
         if not self.decides:
             return list(verdicts)
@@ -144,11 +147,14 @@ class Gate:
                 verdict.gated(self.decide(verdict.recomputed.d_hat, round9(each.coh_star), round9(each.r)))
                 for verdict, each in zip(verdicts, records, strict=True)
             ]
-        signals = np.empty((len(records), 3))
-        signals[:, 0] = [each.recomputed.d_hat for each in verdicts]
-        signals[:, 1] = [each.coh_star for each in records]
-        signals[:, 2] = [each.r for each in records]
-        signals[:, 1:] = round9_all(signals[:, 1:].ravel()).reshape(-1, 2)
+        if signals is None:
+            signals = np.array(
+                [
+                    (one.recomputed.d_hat, each.coh_star, each.r)
+                    for one, each in zip(verdicts, records, strict=True)
+                ]
+            )
+            signals[:, 1:] = round9_all(signals[:, 1:])
         benign = None if self.benign is None else self.benign.score.of_many(signals)
         bad = benign
         if not self._scores_are_one:
@@ -167,27 +173,27 @@ class Gate:
             )
         ]
 
-    def add_to(self, body: bytes, verdict: Verdict) -> bytes:
-        """Return an answer's body with `decision`, and what it followed from, as further members (contract §4)."""
-        return self.add_to_all([body], [verdict])[0]
+    def blocks(self, verdicts: Sequence[Verdict]) -> list[str]:
+        """Return `decision` and what it followed from, as the last members of each answer's body (contract §4).
 
-    def add_to_all(self, bodies: Sequence[bytes], verdicts: Sequence[Verdict]) -> list[bytes]:
-        """Return what `add_to` returns of each."""
+        Args:
+            verdicts: With what the gate said.
+        """
         decided = [each.decided for each in verdicts]
         firsts = _spelled([None if each is None else each.benign_score for each in decided])
         seconds = firsts
         if not self._scores_are_one:
             seconds = _spelled([None if each is None else each.bad_score for each in decided])
         accepted = self._parts["ACCEPT", None if self.benign is None and self.bad is None else "ACCEPT"]
-        added = []
-        for body, verdict, first, second in zip(bodies, verdicts, firsts, seconds, strict=True):
+        blocks = []
+        for verdict, first, second in zip(verdicts, firsts, seconds, strict=True):
             before, between, after = accepted
             if verdict.reasons and verdict.decided is not None:
                 before, between, after = self._parts[verdict.decision, verdict.decided.gate]
-            added.append(b"".join((body[:-1], before, first, between, second, after)))
-        return added
+            blocks.append(f"{before}{first}{between}{second}{after}")
+        return blocks
 
-    def _write_parts(self, decision: Decision, gate: Decision | None) -> tuple[bytes, bytes, bytes]:
+    def _write_parts(self, decision: Decision, gate: Decision | None) -> tuple[str, str, str]:
         """Return what stands before, between and after the two scores: the same for every record decided so."""
         sides = {"benign": (self.benign, "alpha"), "bad": (self.bad, "delta")}
         block = {
@@ -198,12 +204,12 @@ class Gate:
                 **{name: _described(side, level) for name, (side, level) in sides.items()},
             },
         }
-        text = b"," + orjson.dumps(block)[1:].replace(b'"<score>"', b"\0")
+        text = "," + orjson.dumps(block)[1:-1].decode().replace('"<score>"', "\0")
         if self.benign is None:
-            text = b"\0" + text
+            text = "\0" + text
         if self.bad is None:
-            text += b"\0"
-        before, between, after = text.split(b"\0")
+            text += "\0"
+        before, between, after = text.split("\0")
         return before, between, after
 
     def _decisions(
@@ -239,12 +245,12 @@ class Gate:
         return "REJECT" if rejects else "ESCALATE"
 
 
-def _spelled(scores: Sequence[float | None]) -> list[bytes]:
+def _spelled(scores: Sequence[float | None]) -> list[str]:
     """Return what stands in an answer for each score; nothing for `None`."""
-    texts = orjson.dumps(scores)[1:-1].split(b",")
+    texts = orjson.dumps(scores)[1:-1].decode().split(",")
     if None not in scores:
         return texts
-    return [b"" if score is None else text for score, text in zip(scores, texts, strict=True)]
+    return ["" if score is None else text for score, text in zip(scores, texts, strict=True)]
 
 
 def _described(side: Side | None, level: str) -> dict[str, object] | None:

@@ -137,8 +137,10 @@ def test_many_records_are_decided_as_each_is_alone(
         record(coh_star=coh_star, r=r, epoch=at, N_j={"2": 1, "4": 2, "8": 3, "16": 17, "32": 17 + count})
         for at, (coh_star, r, count) in enumerate(signals)
     ]
-    together = gate.decide_all(verify_many(records, PARAMS), records)
+    verdicts, signals = verify_many(records, PARAMS)
+    together = gate.decide_all(verdicts, records, signals)
     assert together == [verify(each, PARAMS, gate) for each in records]
+    assert gate.decide_all(verdicts, records) == together
     bodies = outcome_bodies([each.pcs_id for each in records], together, gate)
     for each, verdict, written in zip(records, together, bodies, strict=True):
         assert written == outcome_body(each.pcs_id, verdict, gate)
