@@ -16,6 +16,7 @@ import math
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import lru_cache
+from operator import contains
 from types import MappingProxyType
 from typing import NamedTuple, get_args
 
@@ -114,10 +115,8 @@ def read_records(bodies: Sequence[bytes]) -> list[Checked | None]:
         ids = iter(
             [_sha256(name.encode()).hexdigest() if _NAMES.fullmatch(name + "\n") else None for name in names]
         )
-    good = [
-        each if each is not None and each.pcs_id == next(ids) and _is_ordinary(each) else None
-        for each in records
-    ]
+    owned = [each if each is not None and each.pcs_id == next(ids) else None for each in records]
+    good = _ordinary(owned)
     payloads = iter(canonical_payloads([each for each in good if each is not None]))
     checked: list[Checked | None] = []
     for each in good:
@@ -209,7 +208,7 @@ def _decode_all(bodies: Sequence[bytes]) -> list[_Plain | None]:
     """Decode in one call, or one by one where there is one that cannot be."""
     together = b"\n".join(bodies)
     # Outside ASCII orjson refuses bytes that are not UTF-8 also where nothing is read; the plain functions use it.
-    if together.isascii() and together.count(b"\n") == len(bodies) - 1:
+    if together.isascii() and not any(map(contains, bodies, itertools.repeat(b"\n"))):
         with contextlib.suppress(msgspec.MsgspecError, RecursionError):
             records: list[_Plain | None] = [*_decode_lines(together)]
             if len(records) == len(bodies):
@@ -226,14 +225,35 @@ def _decode_one(body: bytes) -> _Plain | None:
         return None
 
 
-def _is_ordinary(record: _Plain) -> bool:
-    """Whether scales, version, methods and time are well-formed, and N_j in the order of the scales."""
-    if tuple(record.n_j) != _scale_keys(tuple(record.scales)):
-        return False
-    if record.version != VERSION and (
-        record.version != VERSION_FIRST or record.methods is not None or record.direction_proof is not None
-    ):
-        return False
+def _ordinary(records: Sequence[_Plain | None]) -> list[_Plain | None]:
+    """Return each record whose scales, version, methods and time are well-formed, and N_j in the order of the scales.
+
+    Records that come together mostly have the scales and the time of the one before.
+    """
+    scales: list[int] = []
+    keys: tuple[str, ...] | None = None
+    sent_at: str | None = None
+    ordinary: list[_Plain | None] = []
+    for each in records:
+        if each is None:
+            ordinary.append(None)
+            continue
+        if each.scales != scales:
+            scales = each.scales
+            keys = _scale_keys(tuple(scales))
+        is_ordinary = tuple(each.n_j) == keys and (
+            each.version == VERSION
+            or (each.version == VERSION_FIRST and each.methods is None and each.direction_proof is None)
+        )
+        if is_ordinary and (each.methods is not None or each.sent_at != sent_at):
+            is_ordinary = _is_named_and_timed(each)
+            sent_at = each.sent_at if is_ordinary else None
+        ordinary.append(each if is_ordinary else None)
+    return ordinary
+
+
+def _is_named_and_timed(record: _Plain) -> bool:
+    """Whether methods have names, and `sent_at` is a time."""
     try:
         check_methods(record)
         sent_at_s(record)

@@ -63,7 +63,7 @@ class Received(NamedTuple):
     request: Request
 
 
-class Reply(NamedTuple):
+class Reply(msgspec.Struct, frozen=True, gc=False):
     """What the client gets.
 
     Attributes:

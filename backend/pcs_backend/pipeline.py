@@ -346,22 +346,13 @@ class Pipeline:
             if len(error.placed) != len(examined):
                 raise
             placed, detail = error.placed, str(error)
-        self._metrics.count_firsts(  # 10
-            (each.author.tenant, one.winner.status, found.verdict.reasons)
-            for each, one, found in zip(examined, placed, judged, strict=True)
-            if one is not None and one.first
-        )
+        are_first = [one is not None and one.first for one in placed]
+        tenants = [each.author.tenant for each in itertools.compress(examined, are_first)]
+        firsts = list(itertools.compress(judged, are_first))
+        verdicts = [found.verdict for found in firsts]
+        self._metrics.count_firsts(tenants, [verdict.reasons for verdict in verdicts])  # 10
         if judged[0].gate is not None:
-            firsts = [
-                (each.author.tenant, found)
-                for each, one, found in zip(examined, placed, judged, strict=True)
-                if one is not None and one.first
-            ]
-            self._watch.note(
-                [tenant for tenant, _ in firsts],
-                [found.gate for _, found in firsts],
-                [found.verdict for _, found in firsts],
-            )
+            self._watch.note(tenants, [found.gate for found in firsts], verdicts)
         return [
             _Undecided(each.entry, detail) if one is None else _Answered(each, one)
             for each, one in zip(examined, placed, strict=True)

@@ -8,6 +8,7 @@ import json
 import math
 import random
 from collections.abc import Sequence
+from typing import Any
 
 import msgspec
 import numpy as np
@@ -171,6 +172,30 @@ def test_no_id_passes_for_that_of_parts_that_make_none(pcs_id: str) -> None:
 def test_ordinary_records_are_read_in_bulk() -> None:
     bodies = [pcs_records.body(pcs_records.document(epoch=epoch)) for epoch in range(20)]
     assert assert_reads_alike(bodies) == 20
+
+
+NEIGHBOURS = [
+    GOOD,
+    *({**GOOD, "sent_at": text} for text in ("", "0", "2026-11-21T09:15:30Z", "2026-02-30T00:00:00Z")),
+    *({**GOOD, "scales": scales} for scales in ([], [2, 4], [4, 2, 8, 16, 32])),
+    {**GOOD, "N_j": dict(reversed(GOOD["N_j"].items()))},
+    {**GOOD, "version": "0.2", "methods": {"r": {"name": "pq-lz"}}},
+    {**GOOD, "version": "0.2", "methods": {"r": {"name": "pq-lz"}}, "sent_at": ""},
+    {**GOOD, "methods": {"r": {}}},
+]
+
+
+@pytest.mark.parametrize("first", NEIGHBOURS)
+def test_a_record_is_read_the_same_whatever_came_before_it(first: dict[str, Any]) -> None:
+    for second in NEIGHBOURS:
+        read = assert_reads_alike([*map(pcs_records.body, (first, second, second, first, second))])
+        alone = [assert_reads_alike([pcs_records.body(each)]) for each in (first, second)]
+        assert read == 2 * alone[0] + 3 * alone[1]
+
+
+def test_two_records_in_one_body_are_none() -> None:
+    body = pcs_records.body(GOOD).replace(b"\n", b"")
+    assert assert_reads_alike([body + b"\n" + body, b"", body]) == 1
 
 
 PROOF = {"suite": PROOF_SUITE, "proof": base64.b64encode(bytes(80)).decode()}

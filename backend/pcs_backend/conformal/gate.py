@@ -150,8 +150,8 @@ class Gate:
         if signals is None:
             signals = np.array(
                 [
-                    (one.recomputed.d_hat, each.coh_star, each.r)
-                    for one, each in zip(verdicts, records, strict=True)
+                    (verdict.recomputed.d_hat, each.coh_star, each.r)
+                    for verdict, each in zip(verdicts, records, strict=True)
                 ]
             )
             signals[:, 1:] = round9_all(signals[:, 1:])
@@ -173,27 +173,27 @@ class Gate:
             )
         ]
 
-    def blocks(self, verdicts: Sequence[Verdict]) -> list[str]:
-        """Return `decision` and what it followed from, as the last members of each answer's body (contract §4).
+    def add_to(self, body: bytes, verdict: Verdict) -> bytes:
+        """Return an answer's body with `decision`, and what it followed from, as further members (contract §4)."""
+        return self.add_to_all([body], [verdict])[0]
 
-        Args:
-            verdicts: With what the gate said.
-        """
+    def add_to_all(self, bodies: Sequence[bytes], verdicts: Sequence[Verdict]) -> list[bytes]:
+        """Return what `add_to` returns of each."""
         decided = [each.decided for each in verdicts]
         firsts = _spelled([None if each is None else each.benign_score for each in decided])
         seconds = firsts
         if not self._scores_are_one:
             seconds = _spelled([None if each is None else each.bad_score for each in decided])
         accepted = self._parts["ACCEPT", None if self.benign is None and self.bad is None else "ACCEPT"]
-        blocks = []
-        for verdict, first, second in zip(verdicts, firsts, seconds, strict=True):
+        added = []
+        for body, verdict, first, second in zip(bodies, verdicts, firsts, seconds, strict=True):
             before, between, after = accepted
             if verdict.reasons and verdict.decided is not None:
                 before, between, after = self._parts[verdict.decision, verdict.decided.gate]
-            blocks.append(f"{before}{first}{between}{second}{after}")
-        return blocks
+            added.append(b"".join((body[:-1], before, first, between, second, after)))
+        return added
 
-    def _write_parts(self, decision: Decision, gate: Decision | None) -> tuple[str, str, str]:
+    def _write_parts(self, decision: Decision, gate: Decision | None) -> tuple[bytes, bytes, bytes]:
         """Return what stands before, between and after the two scores: the same for every record decided so."""
         sides = {"benign": (self.benign, "alpha"), "bad": (self.bad, "delta")}
         block = {
@@ -204,12 +204,12 @@ class Gate:
                 **{name: _described(side, level) for name, (side, level) in sides.items()},
             },
         }
-        text = "," + orjson.dumps(block)[1:-1].decode().replace('"<score>"', "\0")
+        text = b"," + orjson.dumps(block)[1:].replace(b'"<score>"', b"\0")
         if self.benign is None:
-            text = "\0" + text
+            text = b"\0" + text
         if self.bad is None:
-            text += "\0"
-        before, between, after = text.split("\0")
+            text += b"\0"
+        before, between, after = text.split(b"\0")
         return before, between, after
 
     def _decisions(
@@ -245,12 +245,12 @@ class Gate:
         return "REJECT" if rejects else "ESCALATE"
 
 
-def _spelled(scores: Sequence[float | None]) -> list[str]:
+def _spelled(scores: Sequence[float | None]) -> list[bytes]:
     """Return what stands in an answer for each score; nothing for `None`."""
-    texts = orjson.dumps(scores)[1:-1].decode().split(",")
+    texts = orjson.dumps(scores)[1:-1].split(b",")
     if None not in scores:
         return texts
-    return ["" if score is None else text for score, text in zip(scores, texts, strict=True)]
+    return [b"" if score is None else text for score, text in zip(scores, texts, strict=True)]
 
 
 def _described(side: Side | None, level: str) -> dict[str, object] | None:

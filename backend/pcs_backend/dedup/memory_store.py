@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import heapq
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import NamedTuple, Protocol
 
@@ -145,7 +145,7 @@ class MemoryStore:
         """
         now_ms = self._now() * 1_000
         outcomes, syncing = self._outcomes, self._syncing
-        keys = [_id_of(candidate.outcome) for candidate in candidates]
+        keys = [(each.outcome.tenant, each.outcome.pcs_id) for each in candidates]
         new: dict[_Id, Candidate] = {}
         others: list[_Id] = []
         for key, candidate in zip(keys, candidates, strict=True):
@@ -267,12 +267,11 @@ class MemoryStore:
             case FrameKind.OUTCOME | FrameKind.OUTCOMES:
                 known = self._outcomes
                 self._keep(
-                    [
-                        outcome
-                        for outcome in decode_outcomes(frame)
-                        if (first := known.get(_id_of(outcome))) is None
-                        or first.expires_at_ms <= outcome.stored_at_ms
-                    ]
+                    {
+                        key: outcome
+                        for key, outcome in _by_id(decode_outcomes(frame)).items()
+                        if (first := known.get(key)) is None or first.expires_at_ms <= outcome.stored_at_ms
+                    }
                 )
             case FrameKind.ACK:
                 self._escalations.pop(decode_ack(frame.envelope), None)
@@ -309,7 +308,7 @@ class MemoryStore:
         for frame in frames:
             match frame.kind:
                 case FrameKind.OUTCOME | FrameKind.OUTCOMES:
-                    self._keep(decode_outcomes(frame))
+                    self._keep(_by_id(decode_outcomes(frame)))
                 case FrameKind.CONFLICT:
                     self._keep_conflict(decode_conflict(frame.envelope))
                 case _ if frame.kind == _SNAPSHOT_ACKED_KIND:
@@ -327,7 +326,7 @@ class MemoryStore:
         try:
             with self._in_flight.writing():
                 await self._journal.write_outcomes(list(new.values()))
-                self._keep([candidate.outcome for candidate in new.values()])
+                self._keep({key: candidate.outcome for key, candidate in new.items()})
         except BaseException as error:
             failure = (
                 error if isinstance(error, Exception) else StoreUnavailableError("the write was cut short")
@@ -365,17 +364,16 @@ class MemoryStore:
         outcome = self._outcomes.get(key)
         return outcome if outcome is not None and outcome.expires_at_ms > self._now() * 1_000 else None
 
-    def _keep(self, outcomes: Sequence[Outcome]) -> None:
-        kept: dict[int, list[_Id]] = {}
-        for outcome in outcomes:
-            key = _id_of(outcome)
+    def _keep(self, outcomes: Mapping[_Id, Outcome]) -> None:
+        expiries: dict[int, list[_Id]] = {}
+        for key, outcome in outcomes.items():
             if key in self._outcomes:
                 self._forget(key)
             self._outcomes[key] = outcome
-            kept.setdefault(outcome.expires_at_ms, []).append(key)
+            expiries.setdefault(outcome.expires_at_ms, []).append(key)
             if outcome.escalated:
                 self._escalations[key] = None
-        for expiry in kept.items():
+        for expiry in expiries.items():
             heapq.heappush(self._expiries, expiry)
 
     def _forget(self, key: _Id) -> None:
@@ -397,8 +395,8 @@ class MemoryStore:
                 )
 
 
-def _id_of(outcome: Outcome) -> _Id:
-    return outcome.tenant, outcome.pcs_id
+def _by_id(outcomes: Sequence[Outcome]) -> dict[_Id, Outcome]:
+    return {(each.tenant, each.pcs_id): each for each in outcomes}
 
 
 def snapshot_coverage(frames: Sequence[Frame]) -> int:

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import collections
 import contextlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import itertools
+from collections.abc import Callable, Iterator, Sequence
 from typing import get_args
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, generate_latest
@@ -147,22 +148,24 @@ class Metrics:
         """Count an answer that is no outcome, by the code of its problem."""
         self._refused[problem].inc()
 
-    def count_firsts(self, firsts: Iterable[tuple[str, int, tuple[str, ...]]]) -> None:
+    def count_firsts(self, tenants: Sequence[str], reasons: Sequence[Sequence[str]]) -> None:
         """Count first outcomes that this process stored (contract §4 step 10).
 
         Args:
-            firsts: Tenant, status and reasons of each.
+            tenants: Whose each is.
+            reasons: Why each is escalated; none for what is accepted.
         """
-        outcomes: collections.Counter[tuple[str, bool]] = collections.Counter()
-        by_reason: collections.Counter[str] = collections.Counter()
-        for tenant, status, reasons in firsts:
-            outcomes[tenant, status == 202] += 1
-            for reason in reasons:
-                by_reason[reason] += 1
-        for (tenant, escalated), count in outcomes.items():
-            (self.escalated if escalated else self.accepted).inc(count)
-            by_tenant = self._tenant_escalated if escalated else self._tenant_accepted
-            by_tenant.labels(self._label(tenant)).inc(count)
+        totals = collections.Counter(tenants)
+        escalated = collections.Counter(itertools.compress(tenants, reasons))
+        by_reason = collections.Counter(itertools.chain.from_iterable(reasons))
+        for tenant, total in totals.items():
+            label = self._label(tenant)
+            if accepted := total - escalated[tenant]:
+                self.accepted.inc(accepted)
+                self._tenant_accepted.labels(label).inc(accepted)
+            if escalated[tenant]:
+                self.escalated.inc(escalated[tenant])
+                self._tenant_escalated.labels(label).inc(escalated[tenant])
         for reason, count in by_reason.items():
             self.escalated_by_reason.labels(reason).inc(count)
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import NamedTuple
 
+import msgspec
 import structlog
 from aiohttp import web
 from aiohttp.http import RawRequestMessage
@@ -154,7 +155,7 @@ class Submits:
                     self._overload.leave()
                 self._log_submit(admitted, reply)
         self._count(reply, began_s)
-        return reply._replace(headers={**reply.headers, REQUEST_ID_HEADER: request_id})
+        return msgspec.structs.replace(reply, headers={**reply.headers, REQUEST_ID_HEADER: request_id})
 
     def wants(self, message: RawRequestMessage, size_bytes: int) -> bool:
         """As `Lane.wants`: a submit in the form almost every client gives it, of which nothing is left to check."""

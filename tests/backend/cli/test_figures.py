@@ -15,13 +15,13 @@ def test_figures_are_of_the_time_between_two_looks() -> None:
     metrics.watch("flk_ready", "…", lambda: 1.0)
     metrics.watch("flk_store_up", "…", lambda: 0.0)
     metrics.watch("flk_wal_size_bytes", "…", lambda: 4096.0)
-    metrics.count_firsts([("plants", 200, ())])
+    metrics.count_firsts(["plants"], [()])
     metrics.verify_seconds.observe(9.0)
     before = read_look(metrics.exposition().decode(), 10.0)
     for _ in range(6):
         metrics.ingest.inc()
-    metrics.count_firsts([("plants", 200, ())])
-    metrics.count_firsts([("plants", 202, ("degraded",))])
+    metrics.count_firsts(["plants"], [()])
+    metrics.count_firsts(["plants"], [("degraded",)])
     metrics.refused.labels("malformed").inc(4)
     for _ in range(10):
         metrics.verify_seconds.observe(0.15)

@@ -23,7 +23,7 @@ def worker(accepted: int, ready: float, verify_s: float, tenant: str) -> Metrics
     metrics.watch("flk_keys", "Keys", lambda: 3.0, max)
     metrics.watch("flk_connections", "Connections", lambda: 2.0)
     for _ in range(accepted):
-        metrics.count_firsts([(tenant, 200, ())])
+        metrics.count_firsts([tenant], [()])
         metrics.verify_seconds.observe(verify_s)
     metrics.refused.labels("malformed").inc()
     return metrics
