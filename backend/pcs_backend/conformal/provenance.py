@@ -190,28 +190,23 @@ class ProvenanceWriter:
         """Return the provenance of one record's outcome."""
         if directions is NOT_ASKED:
             return self.write_all([record])[0]
-        inputs = orjson.dumps(_inputs(record)).decode()
+        inputs = orjson.dumps(_inputs([record])[0]).decode()
         asked = msgspec.json.encode(_direction_inputs(record, directions)).decode()
         return f'{self._head}{inputs},"directions":{asked}}}'
 
     def write_all(self, records: Sequence[Record]) -> list[str]:
         """Return `write` of each of some records, one or more, of whose directions nothing was asked."""
         # Between two records stands what stands nowhere in one: scales are digits, and regimes are words.
-        together = orjson.dumps([_inputs(each) for each in records])[3:-2].decode()
+        together = orjson.dumps(_inputs(records))[3:-2].decode()
         head = self._head
         return [f"{head}[{{{inputs}]}}" for inputs in together.split("],[{")]
 
 
-def _inputs(record: Record) -> list[object]:
-    """Return `Inputs`, as they are written."""
+def _inputs(records: Sequence[Record]) -> list[tuple[object, ...]]:
+    """Return the `Inputs` of each record, as they are written."""
     return [
-        record.n_j,
-        record.d_hat,
-        record.coh_star,
-        record.r,
-        record.budget,
-        record.regime,
-        record.ft.degraded,
+        (each.n_j, each.d_hat, each.coh_star, each.r, each.budget, each.regime, each.ft.degraded)
+        for each in records
     ]
 
 
