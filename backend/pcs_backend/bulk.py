@@ -36,7 +36,7 @@ from pcs_core.verify import Reason, Recomputed, RecordReason, Verdict, divisor_p
 BULK_MIN = 2
 """Records from which on reading them together is cheaper than one by one."""
 
-SPELLED_TOGETHER_MIN, VERIFIED_TOGETHER_MIN = 8, 16
+SPELLED_TOGETHER_MIN, VERIFIED_TOGETHER_MIN = 8, 24
 """Records from which on NumPy's cost a call is paid back, for payloads and for verdicts."""
 
 _Floats = NDArray[np.float64]
