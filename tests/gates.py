@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+import msgspec
+
 from pcs_backend.app import real_ports
 from pcs_backend.config import load_config
-from pcs_backend.conformal.calibration import GLOBAL_SCOPE, CalibrationSet, Label, Promotion
+from pcs_backend.conformal.calibration import GLOBAL_SCOPE, CalibrationSet, Label, Promotion, Weighting
+from pcs_backend.conformal.density_ratio import DensityRatio
 from pcs_backend.conformal.gate import Gate, Side, side_of
 from pcs_backend.conformal.provenance import SetName, digest_of, encode_params
 from pcs_backend.conformal.scores import score_from
@@ -33,6 +36,23 @@ def set_of(
         bad=tuple(sorted(bad)),
         made_at_ms=1_700_000_000_000,
     )
+
+
+def weighted_set_of(found: CalibrationSet, ratio: DensityRatio, *, heavy: int) -> CalibrationSet:
+    """Return the set with a ratio of two pieces, whose second one is that of the highest scores of each class.
+
+    Args:
+        found: The set.
+        ratio: Of two pieces.
+        heavy: How many scores of each class are of the second piece.
+    """
+
+    def weights(scores: Sequence[float]) -> tuple[float, ...]:
+        light = max(0, len(scores) - heavy)
+        return (ratio.ratios[0],) * light + (ratio.ratios[1],) * (len(scores) - light)
+
+    weighting = Weighting(ratio, weights(found.benign), weights(found.bad))
+    return msgspec.structs.replace(found, weighting=weighting)
 
 
 def gate_of(own: CalibrationSet | None, *, fallback: CalibrationSet | None = None, version: int = 1) -> Gate:

@@ -56,6 +56,8 @@ ScoreReason = Literal["score_rejected", "score_escalated"]
 
 Reason = Literal[RecordReason, ScoreReason]
 Decision = Literal["ACCEPT", "REJECT", "ESCALATE"]
+Pieces = tuple[int, int]
+FIRST_PIECES: Pieces = (0, 0)
 
 NOT_ASKED = Directions()
 _CACHED_SCALE_SETS_MAX = 256
@@ -85,11 +87,13 @@ class Decided(msgspec.Struct, frozen=True, gc=False):
         gate: Its decision; `None` where it has no threshold at all.
         benign_score: What was held against the threshold of benign records; `None` if there is none.
         bad_score: What was held against the threshold of bad records; `None` if there is none.
+        pieces: Which threshold of benign records it was, and which of bad ones, where there are several.
     """
 
     gate: Decision | None
     benign_score: float | None
     bad_score: float | None
+    pieces: Pieces = FIRST_PIECES
 
 
 class Calibration(Protocol):

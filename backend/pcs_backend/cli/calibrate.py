@@ -5,7 +5,7 @@ from __future__ import annotations
 import getpass
 import time
 from collections.abc import Callable
-from typing import TypeVar
+from typing import IO, TypeVar
 
 import click
 import orjson
@@ -16,6 +16,7 @@ from pcs_backend.cli.calibration_tables import (
     history_row,
     say_promoted,
     show_parts,
+    show_pieces,
     show_report,
     sizes_of,
 )
@@ -26,6 +27,7 @@ from pcs_backend.cli.tables import print_table
 from pcs_backend.config import Config
 from pcs_backend.conformal.build import Report, build_set, lost_classes, report
 from pcs_backend.conformal.calibration import GLOBAL_SCOPE, Labelled, Promotion
+from pcs_backend.conformal.density_ratio import RATIO_BYTES_MAX, DensityRatio, read_density_ratio
 from pcs_backend.conformal.promotion import (
     PromotionError,
     promote_set,
@@ -95,22 +97,37 @@ def report_command(tenant: str | None, *, is_global: bool, as_json: bool) -> Non
 Examples:
   pcs-backend calibrate promote --dry-run
   pcs-backend calibrate promote --global --note "first set"
+  pcs-backend calibrate promote --density-ratio ratio.json --dry-run
 \b
 Exit code 1 if no set can be made, or if it would lose a guarantee that the set in force gives.
 """
 )
 @_scope_options
 @click.option("--dry-run", is_flag=True, help="Say what would come into force, and change nothing.")
+@click.option(
+    "--density-ratio",
+    type=click.File("rb"),
+    metavar="FILE",
+    help="How much more often records come now than when they were labelled, by a signal: JSON, or - for standard input.",
+)
 @click.option("--allow-missing", is_flag=True, help="Also if a class then has no threshold that has one now.")
 @_by_option
 @click.option("--note", default="", metavar="TEXT", help="Why, in a few words.")
 def promote(
-    tenant: str | None, *, is_global: bool, dry_run: bool, allow_missing: bool, by: str, note: str
+    tenant: str | None,
+    *,
+    is_global: bool,
+    dry_run: bool,
+    density_ratio: IO[bytes] | None,
+    allow_missing: bool,
+    by: str,
+    note: str,
 ) -> None:
     """Make a set of the labels, and bring it into force."""
     config, scope = prepare(), _scope(tenant, is_global=is_global)
     _check_words(by, note)
-    uvloop.run(_promote(config, scope, by, note, dry_run=dry_run, allow_missing=allow_missing))
+    ratio = None if density_ratio is None else read_density_ratio(density_ratio.read(RATIO_BYTES_MAX + 1))
+    uvloop.run(_promote(config, scope, ratio, by, note, dry_run=dry_run, allow_missing=allow_missing))
 
 
 @calibrate.command(
@@ -186,7 +203,14 @@ calibrate.add_command(import_labels)
 
 
 async def _promote(
-    config: Config, scope: str, by: str, note: str, *, dry_run: bool, allow_missing: bool
+    config: Config,
+    scope: str,
+    ratio: DensityRatio | None,
+    by: str,
+    note: str,
+    *,
+    dry_run: bool,
+    allow_missing: bool,
 ) -> None:
     async with reach(config) as reached:
         store, now_ms = reached.calibrations, _now_ms()
@@ -197,9 +221,12 @@ async def _promote(
             params=config.params,
             now_ms=now_ms,
             trigger="by_hand",
+            density_ratio=ratio,
         )
         current = await set_in_force(store, scope)
         show_parts(made)
+        if ratio is not None and made.calibration_set is not None:
+            show_pieces(made, ratio)
         if current is not None:
             click.echo(f"in force: version {current[0].version}, {sizes_of(current[1])}")
         if made.calibration_set is None:

@@ -7,10 +7,12 @@ from typing import Any
 import click
 import msgspec
 import orjson
+from msgspec import UNSET
 
 from pcs_backend.cli.tables import Row, iso_time, print_table
 from pcs_backend.conformal.build import Built, ClassPart, Report
 from pcs_backend.conformal.calibration import CalibrationSet, Promotion, decode_set
+from pcs_backend.conformal.density_ratio import DensityRatio
 
 HISTORY_COLUMNS = (
     "version",
@@ -22,6 +24,7 @@ HISTORY_COLUMNS = (
     "method",
     "alpha",
     "delta",
+    "weighed_by",
     "trigger",
     "note",
     "digest",
@@ -70,11 +73,31 @@ def show_parts(built: Built) -> None:
     print_table([_part_row("benign", built.benign), _part_row("bad", built.bad)], columns)
 
 
+def show_pieces(built: Built, ratio: DensityRatio) -> None:
+    """Print the thresholds of each piece of a density ratio. A class without any has none in a piece either."""
+    edges = [f"{edge:g}" for edge in ratio.edges]
+    rows = [
+        {
+            ratio.signal: f"{low} to {high}",
+            "weight": f"{weight:g}",
+            **{
+                name: _number(part.thresholds[piece] if part.thresholds else None)
+                for name, part in (("benign", built.benign), ("bad", built.bad))
+            },
+        }
+        for piece, (low, high, weight) in enumerate(
+            zip(["-inf", *edges], [*edges, "inf"], ratio.ratios, strict=True)
+        )
+    ]
+    click.echo()
+    print_table(rows, (ratio.signal, "weight", "benign", "bad"))
+
+
 def _part_row(label: str, part: ClassPart) -> Row:
     return {
         "class": label,
         "scores": str(part.scores),
-        "threshold": _number(part.threshold),
+        "threshold": "below" if part.thresholds else _number(part.threshold),
         "picked": str(part.picked),
         "outdated": str(part.outdated),
         "fitting": str(part.fitting),
@@ -88,8 +111,9 @@ def _number(threshold: float | None) -> str:
 
 
 def sizes_of(made: CalibrationSet) -> str:
-    """Return how many scores a set has, and its digest."""
-    return f"{len(made.benign)} benign and {len(made.bad)} bad scores, digest {made.digest}"
+    """Return how many scores a set has, what they are weighed by, and its digest."""
+    weighed = "" if made.weighting is UNSET else f" weighed by {made.weighting.ratio.signal}"
+    return f"{len(made.benign)} benign and {len(made.bad)} bad scores{weighed}, digest {made.digest}"
 
 
 def history_row(promotion: Promotion, kept: bytes | None) -> dict[str, Any]:  # Any: one JSON object
@@ -106,7 +130,7 @@ def history_row(promotion: Promotion, kept: bytes | None) -> dict[str, Any]:  # 
         "note": promotion.note,
         "digest": promotion.digest,
     }
-    names = ("benign", "bad", "score", "method", "alpha", "delta", "trigger")
+    names = ("benign", "bad", "score", "method", "alpha", "delta", "weighed_by", "trigger")
     if kept is None:  # it went with the last outcome that could name it
         return row | dict.fromkeys(names, "gone")
     made = decode_set(kept)
@@ -117,6 +141,7 @@ def history_row(promotion: Promotion, kept: bytes | None) -> dict[str, Any]:  # 
         made.method,
         made.alpha,
         made.delta,
+        "-" if made.weighting is UNSET else made.weighting.ratio.signal,
         made.trigger,
     )
     return row | dict(zip(names, values, strict=True))

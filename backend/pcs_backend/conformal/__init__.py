@@ -6,7 +6,8 @@
     labelling    labels as they come in, beside the signals stored with the outcome
     build        sets made of labels
     promotion    sets coming into force, and the way back
-    weighted     thresholds where the density ratio of records to come is known
+    density_ratio  how much more often records come now than when they were labelled
+    weighted     thresholds where that is known; `set_thresholds` gives those of a set, with it or without
     gate         the decision on a record, and what says how it came about
     martingale   whether scores still come from one place, at any time
     drift        whether recent scores come from where a set's came from, at one look

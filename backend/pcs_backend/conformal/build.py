@@ -11,10 +11,12 @@ from __future__ import annotations
 
 import hashlib
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import get_args
 
 import msgspec
+from msgspec import UNSET
 
 from pcs_backend.conformal.calibration import (
     CLASS_SCORES_MIN,
@@ -25,10 +27,12 @@ from pcs_backend.conformal.calibration import (
     Labelled,
     ThresholdMethod,
     Trigger,
+    Weighting,
 )
+from pcs_backend.conformal.density_ratio import DensityRatio
 from pcs_backend.conformal.scores import DEFAULT_SCORE, FITTED_SCORES, Score, fit, score_from
 from pcs_backend.conformal.scores.mahalanobis import MahalanobisScore
-from pcs_backend.conformal.thresholds import bad_threshold, benign_threshold
+from pcs_backend.conformal.set_thresholds import thresholds_of
 from pcs_backend.errors import ScoreError
 from pcs_core.params import Params
 
@@ -39,6 +43,14 @@ FIT_SEED = 0
 """Seeds whatever a fit draws, so that the same labels give the same set."""
 
 HOUR_MS = 3_600_000
+
+_UNSUPPORTED: Mapping[Label, str] = MappingProxyType(
+    {
+        "benign": "alpha this small: nothing would be refused",
+        "bad": "delta this small: nothing would be accepted",
+    }
+)
+"""What so few scores do not support, and what comes of it."""
 
 
 class BuildSettings(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,8 +82,10 @@ class ClassPart(msgspec.Struct, frozen=True, kw_only=True):
         fitting: Fitted the score.
         dropped: The oldest, beyond the size bound.
         scores: Are in the set: n of the benign, m of the bad.
-        threshold: What comes of them; `None` where none does, which leaves the class without its guarantee.
+        threshold: What comes of them; `None` where none does, which leaves the class without its guarantee, and where a
+            density ratio gives several.
         why_none: Why there is no threshold; empty if there is one.
+        thresholds: One a piece of the density ratio, each as `threshold`; empty without a ratio.
     """
 
     outdated: int
@@ -81,6 +95,7 @@ class ClassPart(msgspec.Struct, frozen=True, kw_only=True):
     scores: int
     threshold: float | None
     why_none: str
+    thresholds: tuple[float | None, ...] = ()
 
 
 class Built(msgspec.Struct, frozen=True, kw_only=True):
@@ -121,6 +136,7 @@ def build_set(
     params: Params,
     now_ms: int,
     trigger: Trigger,
+    density_ratio: DensityRatio | None = None,
 ) -> Built:
     """Make a set of the labels of a scope.
 
@@ -131,8 +147,9 @@ def build_set(
         params: The parameters that scores are made with.
         now_ms: Milliseconds since 1970; the window ends here.
         trigger: Why it is made.
+        density_ratio: Of the records to come over those that were labelled; `None` where they are one mixture.
     """
-    return _build(labels, scope, settings, params, now_ms, trigger, count_picked=False)
+    return _build(labels, scope, settings, params, now_ms, trigger, density_ratio, count_picked=False)
 
 
 def report(
@@ -195,6 +212,7 @@ def _build(
     params: Params,
     now_ms: int,
     trigger: Trigger,
+    density_ratio: DensityRatio | None = None,
     *,
     count_picked: bool,
 ) -> Built:
@@ -204,9 +222,18 @@ def _build(
         for label in get_args(Label)
     )
     score, why_none = _score(settings.score, params, benign, bad)
+    if density_ratio is not None and settings.method != "order_statistic":
+        score, why_none = None, "a density ratio goes with order statistics alone"
     if score is None:
-        parts = [_part(each, None, why_none) for each in (benign, bad)]
-        return Built(calibration_set=None, why_none=why_none, benign=parts[0], bad=parts[1])
+        return Built(
+            calibration_set=None,
+            why_none=why_none,
+            benign=_part("benign", benign, None, why_none),
+            bad=_part("bad", bad, None, why_none),
+        )
+    found, weights = zip(
+        *(_scored(each.counted, score, density_ratio) for each in (benign, bad)), strict=True
+    )
     made = CalibrationSet(
         scope=scope,
         score=score.name,
@@ -214,19 +241,31 @@ def _build(
         alpha=settings.alpha,
         delta=settings.delta,
         method=settings.method,
-        benign=tuple(sorted(score.of(each.signals) for each in benign.counted)),
-        bad=tuple(sorted(score.of(each.signals) for each in bad.counted)),
+        benign=found[0],
+        bad=found[1],
         trigger=trigger,
         made_at_ms=now_ms,
+        weighting=UNSET if density_ratio is None else Weighting(density_ratio, *weights),
     )
-    parts = [_part(benign, *_threshold_of_benign(made)), _part(bad, *_threshold_of_bad(made))]
     has_one = any(has_threshold(made, label) for label in get_args(Label))
     return Built(
         calibration_set=made if has_one else None,
         why_none="" if has_one else f"no class has {CLASS_SCORES_MIN} scores",
-        benign=parts[0],
-        bad=parts[1],
+        benign=_part("benign", benign, made, ""),
+        bad=_part("bad", bad, made, ""),
     )
+
+
+def _scored(
+    labels: Sequence[Labelled], score: Score, ratio: DensityRatio | None
+) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Return the scores of a class, ascending, and what each weighs; no weights without a ratio."""
+    scored = sorted(
+        (score.of(each.signals), 1.0 if ratio is None else ratio.ratios[ratio.piece_of(each.signals)])
+        for each in labels
+    )
+    weights = () if ratio is None else tuple(weight for _, weight in scored)
+    return tuple(found for found, _ in scored), weights
 
 
 def _sort(labels: Sequence[Labelled], settings: BuildSettings, now_ms: int, *, count_picked: bool) -> _Sorted:
@@ -257,35 +296,22 @@ def _score(name: str, params: Params, benign: _Sorted, bad: _Sorted) -> tuple[Sc
         return None, str(error)
 
 
-def _threshold_of_benign(made: CalibrationSet) -> tuple[float | None, str]:
-    if not has_threshold(made, "benign"):
-        return None, _too_few(made.benign)
-    threshold = benign_threshold(made.benign, made.alpha, made.method)
-    if math.isinf(threshold):
-        return None, f"{len(made.benign)} scores support no alpha this small: nothing would be refused"
-    return threshold, ""
-
-
-def _threshold_of_bad(made: CalibrationSet) -> tuple[float | None, str]:
-    if not has_threshold(made, "bad"):
-        return None, _too_few(made.bad)
-    threshold = bad_threshold(made.bad, made.delta, made.method)
-    if math.isinf(threshold):
-        return None, f"{len(made.bad)} scores support no delta this small: nothing would be accepted"
-    return threshold, ""
-
-
-def _too_few(scores: Sequence[float]) -> str:
-    return f"{len(scores)} scores; needed: {CLASS_SCORES_MIN}"
-
-
-def _part(labels: _Sorted, threshold: float | None, why_none: str) -> ClassPart:
+def _part(label: Label, labels: _Sorted, made: CalibrationSet | None, why_none: str) -> ClassPart:
+    thresholds: list[float | None] = []
+    if made is not None and not has_threshold(made, label):
+        why_none = f"{len(labels.counted)} scores; needed: {CLASS_SCORES_MIN}"
+    elif made is not None:
+        thresholds = [each if math.isfinite(each) else None for each in thresholds_of(made, label)]
+        if set(thresholds) == {None}:
+            why_none = f"{len(labels.counted)} scores support no {_UNSUPPORTED[label]}"
+    is_weighted = made is not None and made.weighting is not UNSET
     return ClassPart(
         outdated=labels.outdated,
         picked=labels.picked,
         fitting=len(labels.fitting),
         dropped=labels.dropped,
         scores=len(labels.counted),
-        threshold=threshold,
+        threshold=None if is_weighted or not thresholds else thresholds[0],
         why_none=why_none,
+        thresholds=tuple(thresholds) if is_weighted else (),
     )

@@ -10,7 +10,9 @@ import hashlib
 from typing import Annotated, Literal, NamedTuple
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta, UnsetType
+
+from pcs_backend.conformal.density_ratio import DensityRatio
 
 GLOBAL_SCOPE = ""
 """The scope of the set of all tenants together. No tenant is called that."""
@@ -70,6 +72,20 @@ class Labelled(msgspec.Struct, frozen=True, kw_only=True):
     labelled_at_ms: int
 
 
+class Weighting(msgspec.Struct, frozen=True):
+    """What scores of a set weigh, where records to come are another mixture than those that were labelled.
+
+    Attributes:
+        ratio: Of the two.
+        benign: The ratio of each benign record, in the order of the scores.
+        bad: As above.
+    """
+
+    ratio: DensityRatio
+    benign: tuple[float, ...]
+    bad: tuple[float, ...]
+
+
 class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True):
     """Scores of both classes, and how thresholds are taken from them.
 
@@ -84,6 +100,7 @@ class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True):
         bad: Scores of bad records, as above.
         trigger: Why it was made.
         made_at_ms: When, milliseconds since 1970.
+        weighting: Where a density ratio was given; thresholds are then order statistics of weighted scores.
     """
 
     scope: str
@@ -96,6 +113,7 @@ class CalibrationSet(msgspec.Struct, frozen=True, kw_only=True):
     bad: tuple[float, ...]
     trigger: Trigger = "by_hand"
     made_at_ms: int
+    weighting: Weighting | UnsetType = UNSET
 
     @property
     def encoded(self) -> bytes:

@@ -14,6 +14,7 @@ from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import orjson
+from msgspec import UNSET
 from numpy.typing import NDArray
 
 from pcs_backend.bulk import round9_all
@@ -25,25 +26,27 @@ from pcs_backend.conformal.calibration import (
     Signals,
     ThresholdMethod,
 )
+from pcs_backend.conformal.density_ratio import DensityRatio
 from pcs_backend.conformal.provenance import ProvenanceWriter, SetName
 from pcs_backend.conformal.scores import Score
-from pcs_backend.conformal.thresholds import bad_threshold, benign_threshold
+from pcs_backend.conformal.set_thresholds import thresholds_of
 from pcs_core.canonical import round9
 from pcs_core.record import Record
-from pcs_core.verify import Decided, Decision, Verdict
+from pcs_core.verify import FIRST_PIECES, Decided, Decision, Pieces, Verdict
 
 SCORED_TOGETHER_MIN = 12
 """Records from which on scoring them in one call is cheaper than one by one."""
 
 
 _Floats = NDArray[np.float64]
+_Parts = tuple[bytes, bytes, bytes]
 _DECISIONS: tuple[Decision, ...] = get_args(Decision)
 _ACCEPT, _REJECT, _ESCALATE = range(3)
 """Positions of the decisions above."""
 
 
 class Side(NamedTuple):
-    """One class of a set, and the threshold that follows from it.
+    """One class of a set, and the thresholds that follow from it.
 
     Attributes:
         scope: Whose set it is.
@@ -51,8 +54,9 @@ class Side(NamedTuple):
         score: Computes what is held against the threshold.
         method: How the threshold was taken.
         n: Scores of the class.
-        threshold: Infinite where so few scores support none.
+        thresholds: One, or one a piece of the density ratio; infinite where so few scores support none.
         level: α for benign records, δ for bad ones.
+        ratio: The density ratio, if one was given.
     """
 
     scope: Literal["tenant", "global"]
@@ -60,8 +64,17 @@ class Side(NamedTuple):
     score: Score
     method: ThresholdMethod
     n: int
-    threshold: float
+    thresholds: Sequence[float]
     level: float
+    ratio: DensityRatio | None = None
+
+    def piece_of(self, signals: Sequence[float]) -> int:
+        """Return which of the thresholds a record of these signals is held against."""
+        return 0 if self.ratio is None else self.ratio.piece_of(signals)
+
+    def threshold_of(self, signals: Sequence[float]) -> float:
+        """Return the threshold that a record of these signals is held against."""
+        return self.thresholds[self.piece_of(signals)]
 
 
 def side_of(found: CalibrationSet, set_name: SetName, score: Score, label: Label) -> Side | None:
@@ -76,18 +89,15 @@ def side_of(found: CalibrationSet, set_name: SetName, score: Score, label: Label
     scores = found.benign if label == "benign" else found.bad
     if len(scores) < CLASS_SCORES_MIN:
         return None
-    if label == "benign":
-        level, threshold = found.alpha, benign_threshold(scores, found.alpha, found.method)
-    else:
-        level, threshold = found.delta, bad_threshold(scores, found.delta, found.method)
     return Side(
         "global" if found.scope == GLOBAL_SCOPE else "tenant",
         set_name,
         score,
         found.method,
         len(scores),
-        threshold,
-        level,
+        thresholds_of(found, label),
+        found.alpha if label == "benign" else found.delta,
+        None if found.weighting is UNSET else found.weighting.ratio,
     )
 
 
@@ -115,11 +125,8 @@ class Gate:
             and bad is not None
             and (benign.score.name, benign.score.parameters) == (bad.score.name, bad.score.parameters)
         )
-        self._parts = {
-            (decision, gate): self._write_parts(decision, gate)
-            for decision in get_args(Decision)
-            for gate in (*get_args(Decision), None)
-        }
+        self._is_weighted = any(each is not None and each.ratio is not None for each in (benign, bad))
+        self._parts: dict[tuple[Decision, Decision | None, Pieces], _Parts] = {}
 
     def decide(self, d_hat: float, coh_star: float, r: float) -> Decided:
         """Decide on a record. See `pcs_core.verify.Calibration`."""
@@ -128,7 +135,13 @@ class Gate:
         bad = benign
         if not self._scores_are_one:
             bad = None if self.bad is None else self.bad.score.of(signals)
-        return Decided(self._decision(benign, bad), benign, bad)
+        pieces = FIRST_PIECES
+        if self._is_weighted:
+            benign_piece, bad_piece = (
+                0 if side is None else side.piece_of(signals) for side in (self.benign, self.bad)
+            )
+            pieces = (benign_piece, bad_piece)
+        return Decided(self._decision(benign, bad, pieces), benign, bad, pieces)
 
     def decide_all(
         self, verdicts: Sequence[Verdict], records: Sequence[Record], signals: _Floats | None = None
@@ -142,7 +155,7 @@ class Gate:
         """
         if not self.decides:
             return list(verdicts)
-        if len(verdicts) < SCORED_TOGETHER_MIN:
+        if len(verdicts) < SCORED_TOGETHER_MIN or self._is_weighted:
             return [
                 verdict.gated(self.decide(verdict.recomputed.d_hat, round9(each.coh_star), round9(each.r)))
                 for verdict, each in zip(verdicts, records, strict=True)
@@ -184,24 +197,33 @@ class Gate:
         seconds = firsts
         if not self._scores_are_one:
             seconds = _spelled([None if each is None else each.bad_score for each in decided])
-        accepted = self._parts["ACCEPT", None if self.benign is None and self.bad is None else "ACCEPT"]
+        accepted = self._parts_of("ACCEPT", None if self.benign is None and self.bad is None else "ACCEPT")
         added = []
         for body, verdict, first, second in zip(bodies, verdicts, firsts, seconds, strict=True):
             before, between, after = accepted
-            if verdict.reasons and verdict.decided is not None:
-                before, between, after = self._parts[verdict.decision, verdict.decided.gate]
+            if (verdict.reasons or self._is_weighted) and (one := verdict.decided) is not None:
+                before, between, after = self._parts_of(verdict.decision, one.gate, one.pieces)
             added.append(b"".join((body[:-1], before, first, between, second, after)))
         return added
 
-    def _write_parts(self, decision: Decision, gate: Decision | None) -> tuple[bytes, bytes, bytes]:
+    def _parts_of(self, decision: Decision, gate: Decision | None, pieces: Pieces = FIRST_PIECES) -> _Parts:
         """Return what stands before, between and after the two scores: the same for every record decided so."""
+        key = (decision, gate, pieces)
+        if (parts := self._parts.get(key)) is None:
+            parts = self._parts[key] = self._write_parts(*key)
+        return parts
+
+    def _write_parts(self, decision: Decision, gate: Decision | None, pieces: Pieces) -> _Parts:
         sides = {"benign": (self.benign, "alpha"), "bad": (self.bad, "delta")}
         block = {
             "decision": decision,
             "calibration": {
                 "gate": gate,
                 "missing": [name for name, (side, _) in sides.items() if side is None],
-                **{name: _described(side, level) for name, (side, level) in sides.items()},
+                **{
+                    name: _described(side, level, piece)
+                    for (name, (side, level)), piece in zip(sides.items(), pieces, strict=True)
+                },
             },
         }
         text = b"," + orjson.dumps(block)[1:].replace(b'"<score>"', b"\0")
@@ -215,31 +237,35 @@ class Gate:
     def _decisions(
         self, benign: _Floats | None, bad: _Floats | None, count: int
     ) -> Sequence[Decision | None]:
-        """Return `_decision` of each."""
+        """Return `_decision` of each, where no side has a density ratio."""
         rejects = np.zeros(count, dtype=np.bool_)
         if self.benign is not None and benign is not None:
-            rejects = benign > self.benign.threshold
+            rejects = benign > self.benign.thresholds[0]
         if self.bad is None or bad is None:
             if self.benign is None:
                 return [None] * count
             codes = np.where(rejects, _REJECT, _ACCEPT)
         else:
             codes = np.where(
-                bad < self.bad.threshold,
+                bad < self.bad.thresholds[0],
                 np.where(rejects, _ESCALATE, _ACCEPT),
                 np.where(rejects, _REJECT, _ESCALATE),
             )
         return [_DECISIONS[code] for code in codes.tolist()]
 
-    def _decision(self, benign_score: float | None, bad_score: float | None) -> Decision | None:
+    def _decision(
+        self, benign_score: float | None, bad_score: float | None, pieces: Pieces
+    ) -> Decision | None:
         rejects = (
-            self.benign is not None and benign_score is not None and benign_score > self.benign.threshold
+            self.benign is not None
+            and benign_score is not None
+            and benign_score > self.benign.thresholds[pieces[0]]
         )
         if self.bad is None or bad_score is None:
             if self.benign is None:
                 return None
             return "REJECT" if rejects else "ACCEPT"
-        accepts = bad_score < self.bad.threshold
+        accepts = bad_score < self.bad.thresholds[pieces[1]]
         if accepts:
             return "ESCALATE" if rejects else "ACCEPT"
         return "REJECT" if rejects else "ESCALATE"
@@ -253,15 +279,19 @@ def _spelled(scores: Sequence[float | None]) -> list[bytes]:
     return [b"" if score is None else text for score, text in zip(scores, texts, strict=True)]
 
 
-def _described(side: Side | None, level: str) -> dict[str, object] | None:
+def _described(side: Side | None, level: str, piece: int) -> dict[str, object] | None:
     """Return what an answer says of one side."""
     if side is None:
         return None
-    return {
+    threshold = side.thresholds[piece]
+    block: dict[str, object] = {
         "scope": side.scope,
         "version": side.set_name.version,
         "n": side.n,
         "score": "<score>",
-        "threshold": side.threshold if math.isfinite(side.threshold) else None,
+        "threshold": threshold if math.isfinite(threshold) else None,
         level: side.level,
     }
+    if side.ratio is not None:
+        block["weight"] = side.ratio.ratios[piece]
+    return block

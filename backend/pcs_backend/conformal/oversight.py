@@ -13,6 +13,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import structlog
+from msgspec import UNSET
 
 from pcs_backend.conformal.build import BuildSettings
 from pcs_backend.conformal.calibration import GLOBAL_SCOPE, Label, Trigger
@@ -132,7 +133,12 @@ class Oversight:
         for digest, count in self._watch.take_decisions().items():
             self._decisions[digest] = self._decisions.get(digest, 0) + count
         batches = self._watch.take()
-        benign = {each.digest: each.found.benign for each in self._gates.sets.values()}
+        # Against a set with a density ratio scores lie elsewhere, and should: that is what the ratio says.
+        benign = {
+            each.digest: each.found.benign
+            for each in self._gates.sets.values()
+            if each.found.weighting is UNSET
+        }
         readings = await self._offload.run(lambda: self._monitors.feed(batches, benign.get))
         self._metrics.drift.update(readings.figures)
         for tenant, monitor in readings.alarms:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import structlog
+from msgspec import UNSET
 
 from pcs_backend.conformal.build import BuildSettings, Built, build_set, lost_classes
 from pcs_backend.conformal.calibration import GLOBAL_SCOPE, CalibrationSet, Labelled, Promotion, Trigger
@@ -90,6 +91,10 @@ class Recalibration:
         """
         if not self._automatic:
             self._say(current, "a calibration set is due for another", scope, trigger)
+            return False
+        if current.found.weighting is not UNSET:
+            message = "a calibration set is due for another, and only somebody who knows its density ratio can make it"
+            self._say(current, message, scope, trigger)
             return False
         now_s = self._now()
         if now_s - self._tried_at_s.get(scope, -RETRY_INTERVAL_S) < RETRY_INTERVAL_S:

@@ -81,10 +81,10 @@ def coverages_of(judging: SetInForce, labels: Sequence[Labelled]) -> dict[Label,
     found: dict[Label, Coverage] = {}
     if (benign := judging.benign) is not None:
         judged = [each for each in fair if each.label == "benign" and each.sets[0] == judging.digest]
-        wrong = sum(score.of(each.signals) > benign.threshold for each in judged)
+        wrong = sum(score.of(each.signals) > benign.threshold_of(each.signals) for each in judged)
         found["benign"] = measure_coverage(wrong, len(judged), benign.level)
     if (bad := judging.bad) is not None:
         judged = [each for each in fair if each.label == "bad" and each.sets[1] == judging.digest]
-        wrong = sum(score.of(each.signals) < bad.threshold for each in judged)
+        wrong = sum(score.of(each.signals) < bad.threshold_of(each.signals) for each in judged)
         found["bad"] = measure_coverage(wrong, len(judged), bad.level)
     return found

@@ -257,7 +257,10 @@ def _calibration() -> _Json:
     }
     for label, level in (("benign", "alpha"), ("bad", "delta")):
         told = side | {level: _NUMBER}
-        properties[label] = {"type": ["object", "null"], "required": list(told), "properties": told}
+        weighed = told | {
+            "weight": _NUMBER | {"description": "Only where the set has a density ratio: that of the record"}
+        }
+        properties[label] = {"type": ["object", "null"], "required": list(told), "properties": weighed}
     return {
         "type": "object",
         "description": "What the decision followed from; only where the gate is on",

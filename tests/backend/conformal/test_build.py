@@ -20,8 +20,10 @@ from pcs_backend.conformal.build import (
     lost_classes,
     report,
 )
-from pcs_backend.conformal.calibration import GLOBAL_SCOPE, Label, Labelled, Signals
+from pcs_backend.conformal.calibration import GLOBAL_SCOPE, Label, Labelled, Signals, Weighting
+from pcs_backend.conformal.density_ratio import DensityRatio
 from pcs_backend.conformal.scores import FITTED_SCORES, score_from
+from pcs_backend.conformal.weighted import weighted_benign_thresholds
 from pcs_core.params import Params
 
 SETTINGS = BuildSettings(score="weighted")
@@ -72,6 +74,46 @@ class TestSet:
         )
         assert (made.alpha, made.delta, made.method, made.trigger) == (0.1, 0.02, "interpolated", "by_hand")
         assert made.made_at_ms == NOW_MS
+
+    def test_has_what_each_score_weighs_where_a_density_ratio_is_given(self) -> None:
+        given = labels(200) + labels(150, "bad", first=5_000)
+        ratio = DensityRatio("D_hat", (2.97,), (0.5, 2.0))
+        built = build_set(
+            given,
+            scope="default",
+            settings=SETTINGS,
+            params=Params(),
+            now_ms=NOW_MS,
+            trigger="by_hand",
+            density_ratio=ratio,
+        )
+        made = built.calibration_set
+        assert made is not None
+        assert isinstance(made.weighting, Weighting)
+        assert made.weighting.ratio == ratio
+        # D̂ falls by 0.0003 a record, and the score rises: the 101 records of 2.97 and above have the lowest ones.
+        assert made.weighting.benign == (2.0,) * 101 + (0.5,) * 99
+        assert made.weighting.bad == (0.5,) * 150
+        assert built.benign.thresholds == tuple(
+            weighted_benign_thresholds(made.benign, made.weighting.benign, ratio.ratios, 0.05)
+        )
+        assert (built.benign.threshold, built.benign.why_none) == (None, "")
+        assert made.benign == getattr(build(given).calibration_set, "benign", None)
+
+    def test_interpolates_nothing_where_a_density_ratio_is_given(self) -> None:
+        built = build_set(
+            labels(200),
+            scope="default",
+            settings=BuildSettings(score="weighted", method="interpolated"),
+            params=Params(),
+            now_ms=NOW_MS,
+            trigger="by_hand",
+            density_ratio=DensityRatio("r", (0.5,), (1.0, 2.0)),
+        )
+        assert (built.calibration_set, built.why_none) == (
+            None,
+            "a density ratio goes with order statistics alone",
+        )
 
     def test_is_the_same_to_the_bit_in_whatever_order_labels_come(self) -> None:
         given = labels(150) + labels(120, "bad", first=5_000)

@@ -11,11 +11,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import pcs_records
-from gates import gate_of, set_of
+from gates import gate_of, set_of, weighted_set_of
 from pcs_backend.bulk import verify_many
-from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, GLOBAL_SCOPE, Signals
+from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, GLOBAL_SCOPE, Signals, decode_set
+from pcs_backend.conformal.density_ratio import DensityRatio
 from pcs_backend.conformal.gate import SCORED_TOGETHER_MIN, Gate
 from pcs_backend.conformal.scores import score_from
+from pcs_backend.conformal.weighted import weighted_benign_thresholds
 from pcs_backend.outcome_body import outcome_bodies, outcome_body, status_of
 from pcs_core.params import Params
 from pcs_core.record import Record, decode_record
@@ -118,6 +120,50 @@ def test_a_threshold_that_so_few_scores_do_not_support_is_none() -> None:
     assert (block["gate"], block["bad"]["threshold"]) == ("ESCALATE", None)
 
 
+RATIO = DensityRatio("coh_star", (0.9,), (0.0625, 1.0))
+"""HONEST is of the first piece."""
+
+
+def test_each_piece_of_a_density_ratio_has_thresholds_of_its_own() -> None:
+    """200 scores, the highest 20 of the heavy piece, so the 180 others weigh 11.25 of 31.25 together."""
+    scores = [at / 200 for at in range(200)]
+    found = weighted_set_of(set_of(scores, scores, alpha=0.2, delta=0.4), RATIO, heavy=20)
+    gate = gate_of(found)
+    assert gate.benign is not None
+    assert gate.bad is not None
+    assert list(gate.benign.thresholds) == weighted_benign_thresholds(
+        found.benign, [0.0625] * 180 + [1.0] * 20, RATIO.ratios, 0.2
+    )
+    heavy = record(coh_star=0.91, epoch=1)
+    weights = []
+    for judged, piece in ((HONEST, 0), (heavy, 1)):
+        _, body = answer(gate, judged)
+        for side, name in ((gate.benign, "benign"), (gate.bad, "bad")):
+            block = body["calibration"][name]
+            assert (block["threshold"], block["weight"]) == (side.thresholds[piece], RATIO.ratios[piece])
+            weights.append(block["weight"])
+    assert weights == [0.0625, 0.0625, 1.0, 1.0]
+    # With its own weight 31.3125 or 32.25, of which 0.8 are reached by the 14th and the 15th of the heavy scores.
+    assert list(gate.benign.thresholds) == [scores[193], scores[194]]
+    # From above 0.6 are reached by the 19th and the 20th.
+    assert list(gate.bad.thresholds) == [scores[181], scores[180]]
+
+
+def test_a_threshold_that_a_heavy_record_lacks_refuses_nothing() -> None:
+    ratio = DensityRatio("coh_star", (0.9,), (0.0625, 1_000.0))
+    gate = gate_of(weighted_set_of(set_of(LOW, LOW), ratio, heavy=0))
+    light, heavy = (answer(gate, record(coh_star=coh_star))[1] for coh_star in (0.89, 0.91))
+    assert (light["decision"], light["calibration"]["benign"]["threshold"]) == ("REJECT", 0.0)
+    assert (heavy["decision"], heavy["calibration"]["benign"]["threshold"]) == ("ESCALATE", None)
+
+
+def test_a_set_without_ratio_is_written_as_ever() -> None:
+    assert b"weighting" not in set_of(LOW, HIGH).encoded
+    found = weighted_set_of(set_of(LOW, HIGH), RATIO, heavy=5)
+    assert decode_set(found.encoded) == found
+    assert found.digest != set_of(LOW, HIGH).digest
+
+
 SIGNAL = st.floats(-0.5, 4) | st.floats(allow_nan=False, allow_infinity=False)
 THRESHOLDS = st.lists(st.floats(0, 1), min_size=CLASS_SCORES_MIN, max_size=CLASS_SCORES_MIN).map(sorted)
 
@@ -128,11 +174,13 @@ THRESHOLDS = st.lists(st.floats(0, 1), min_size=CLASS_SCORES_MIN, max_size=CLASS
     ),
     benign=THRESHOLDS | st.just([]),
     bad=THRESHOLDS | st.just([]),
+    is_weighted=st.booleans(),
 )
 def test_many_records_are_decided_as_each_is_alone(
-    signals: list[tuple[float, float, int]], benign: list[float], bad: list[float]
+    signals: list[tuple[float, float, int]], benign: list[float], bad: list[float], *, is_weighted: bool
 ) -> None:
-    gate = gate_of(set_of(benign, bad))
+    found = set_of(benign, bad)
+    gate = gate_of(weighted_set_of(found, RATIO, heavy=20) if is_weighted else found)
     records = [
         record(coh_star=coh_star, r=r, epoch=at, N_j={"2": 1, "4": 2, "8": 3, "16": 17, "32": 17 + count})
         for at, (coh_star, r, count) in enumerate(signals)
@@ -148,5 +196,5 @@ def test_many_records_are_decided_as_each_is_alone(
         assert (body["decision"] == "ACCEPT") == body["accepted"]
         assert body["decision"] == verdict.decision
         assert body["calibration"]["gate"] == (verdict.decided and verdict.decided.gate)
-        for side, score in zip(("benign", "bad"), msgspec.structs.astuple(verdict.decided)[1:], strict=True):
+        for side, score in zip(("benign", "bad"), msgspec.structs.astuple(verdict.decided)[1:3], strict=True):
             assert body["calibration"][side] is None or body["calibration"][side]["score"] == score

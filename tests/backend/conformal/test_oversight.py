@@ -12,11 +12,12 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from gates import set_of
+from gates import set_of, weighted_set_of
 from inboxes import Clock, running_inbox
 from pcs_backend.conformal import shelf
 from pcs_backend.conformal.build import BuildSettings
 from pcs_backend.conformal.calibration import GLOBAL_SCOPE, CalibrationSet, Label, Labelled, Signals
+from pcs_backend.conformal.density_ratio import DensityRatio
 from pcs_backend.conformal.in_force import Gates
 from pcs_backend.conformal.monitors import DriftSettings
 from pcs_backend.conformal.oversight import Oversight, OversightSettings
@@ -238,6 +239,36 @@ async def test_by_hand_it_is_only_said(tmp_path: Path) -> None:
         await oversight.review()
         assert (await rig.in_force())[0] == 1
         assert rig.metrics.due == {"time": 1, "count": 0, "drift": 0, "miscoverage": 0}
+
+
+async def test_a_set_with_a_density_ratio_is_left_to_who_knows_the_ratio(tmp_path: Path) -> None:
+    """Odd scores are what the ratio says, so they are no drift; an old set is due, and nobody replaces it."""
+    async with running(tmp_path) as rig:
+        await rig.promote(weighted_set_of(fresh(rig), DensityRatio("r", (0.5,), (9.0, 1.0)), heavy=900))
+        rig.clock.move(8 * DAY_S)
+        rig.decide("plants", random.Random(1).sample(odd(150), 150))
+        await rig.label("benign", plain(200))
+        await rig.label("bad", odd(200))
+        await rig.oversight.turn()
+        with capture_logs() as logs:
+            await rig.oversight.review()
+            await rig.oversight.review()
+        assert (await rig.in_force())[0] == 1
+        assert rig.metrics.due == {"time": 1, "count": 0, "drift": 0, "miscoverage": 0}
+        assert [each["event"] for each in logs] == [
+            "a calibration set is due for another, and only somebody who knows its density ratio can make it"
+        ]
+
+
+async def test_errors_are_counted_at_the_threshold_of_each_records_piece(tmp_path: Path) -> None:
+    """Without scores in their piece that weigh enough, heavy records have no threshold, and so no error."""
+    async with running(tmp_path) as rig:
+        ratio = DensityRatio("D_hat", (0.5,), (1_000_000.0, 1.0))
+        digest = await rig.promote(weighted_set_of(fresh(rig), ratio, heavy=1_000))
+        heavy, light = ODD, Signals(0.6, 0.0, 0.0)
+        await rig.label("benign", [heavy] * 60 + [light] * 40, sets=(digest, digest))
+        await rig.oversight.review()
+        assert rig.metrics.rates[GLOBAL_SCOPE, "benign"].rate == 0.4
 
 
 @pytest.mark.parametrize(("benign", "bad"), [(0, 0), (99, 200), (200, 99)])

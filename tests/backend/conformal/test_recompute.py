@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import random
 from collections.abc import Mapping
 from typing import Any
@@ -10,8 +11,9 @@ import msgspec
 import pytest
 
 import pcs_records
-from gates import gate_of, set_of
+from gates import gate_of, set_of, weighted_set_of
 from pcs_backend.conformal.calibration import CalibrationSet
+from pcs_backend.conformal.density_ratio import DensityRatio
 from pcs_backend.conformal.gate import Gate
 from pcs_backend.conformal.provenance import digest_of, encode_params, read_provenance
 from pcs_backend.conformal.recompute import artifacts_of, recompute
@@ -75,6 +77,18 @@ def test_a_thousand_verdicts_come_out_as_they_were() -> None:
         assert (again.finding, again.status, again.body) == ("same", stored.status, stored.body)
         found.append(stored.status)
     assert 100 < found.count(202) < 900
+
+
+def test_a_verdict_by_a_density_ratio_comes_out_as_it_was() -> None:
+    ratio = DensityRatio("r", (0.5,), (0.25, 4.0))
+    found = weighted_set_of(SET, ratio, heavy=100)
+    gate = gate_of(found)
+    weights = set()
+    for epoch in range(40):
+        stored = outcome(record(epoch=epoch, coh_star=0.02 * epoch, r=0.025 * epoch), gate)
+        assert recompute(stored, artifacts(found)).finding == "same"
+        weights.add(json.loads(stored.body)["calibration"]["bad"]["weight"])
+    assert weights == set(ratio.ratios)
 
 
 @pytest.mark.parametrize("key_is_right", [True, False])
