@@ -315,6 +315,38 @@ class TestCalibrate:
         asked = run("pcs-backend", "calibrate", "promote", "--global", "--allow-missing", **environ)
         assert (asked.returncode, b"version 2 is in force for all tenants" in asked.stdout) == (0, True)
 
+    async def test_known_shift_is_told_by_a_density_ratio_and_shows_in_answers(self, tmp_path: Path) -> None:
+        environ = {"DATA_DIR": str(tmp_path / "data"), **WEIGHTED}
+        (tmp_path / "data" / "wal").mkdir(parents=True)
+        now_ms = int(time.time() * 1_000)
+        lines = [whole(number, "bad" if number % 2 else "benign", now_ms) for number in range(400)]
+        run("pcs-backend", "calibrate", "import", "-", stdin="\n".join(lines).encode(), **environ)
+        promote = ("pcs-backend", "calibrate", "promote", "--density-ratio")
+        file = tmp_path / "ratio.json"
+        file.write_text('{"signal": "D_hat", "edges": [2.5], "ratios": [0.5, 2]')
+        refused = run(*promote, str(file), **environ)
+        assert refused.returncode == 2
+        assert b"density ratio: found 54 bytes that are no JSON" in refused.stderr
+        file.write_text('{"signal": "D_hat", "edges": [2.5], "ratios": [0.5, 2]}')
+        tried = run(*promote, str(file), "--dry-run", **environ).stdout.decode()
+        rows = [line.split() for line in tried.splitlines()]
+        assert ["D_hat", "weight", "benign", "bad"] in rows
+        thresholds = {row[3]: row[4:] for row in rows if row[1:2] == ["to"]}
+        assert set(thresholds) == {"0.5", "2"}
+        assert "weighed by D_hat" in tried
+        assert run(*promote, "-", stdin=file.read_bytes(), **environ).returncode == 0
+        history = json.loads(run("pcs-backend", "calibrate", "history", "--json", **environ).stdout)
+        assert (history["version"], history["weighed_by"]) == (1, "D_hat")
+        with Backend(tmp_path / "data", **WEIGHTED, ENABLE_CONFORMAL_GATE="true") as backend:
+            async with Client(backend) as client:
+                answer = await client.submit(pcs_records.body(document(1)))
+                block = answer.document["calibration"]["benign"]
+                piece = f"{block['weight']:g}"
+                assert f"{block['threshold']:g}" == thresholds[piece][0]
+                told = run("pcs-backend", "recompute", answer.document["pcs_id"], "--json", **environ)
+                assert json.loads(told.stdout)["finding"] == "same"
+            assert backend.stop() == 0
+
     async def test_report_tells_what_picking_by_verdict_does(self, tmp_path: Path) -> None:
         environ = {"DATA_DIR": str(tmp_path / "data"), **WEIGHTED}
         (tmp_path / "data" / "wal").mkdir(parents=True)

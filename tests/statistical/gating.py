@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import get_args
 
 import numpy as np
+from msgspec import UNSET
 from numpy.typing import NDArray
 
-from pcs_backend.conformal.calibration import CalibrationSet, Label
+from pcs_backend.conformal.calibration import CalibrationSet, Label, Weighting
+from pcs_backend.conformal.density_ratio import DensityRatio
 from pcs_backend.conformal.gate import Gate, side_of
 from pcs_backend.conformal.provenance import SetName
 from pcs_backend.conformal.scores import Score, score_from
@@ -18,6 +21,9 @@ FRESH = 100
 
 _MEANS: dict[Label, tuple[float, float, float]] = {"benign": (2.4, 0.75, 0.62), "bad": (1.9, 0.6, 0.45)}
 _SPREAD = (0.4, 0.15, 0.12)
+_SHIFTED_BELOW = 0.3
+_LOW_THEN, _LOW_NOW = 0.1, 0.5
+"""Share of records with an r below that, when they were labelled and now."""
 
 
 def count_decisions(
@@ -34,17 +40,61 @@ def count_decisions(
     return counted
 
 
+def count_decisions_after_a_shift(
+    calibrations: int, scores: int, alpha: float, delta: float, *, is_told: bool
+) -> dict[Label, Counter[str | None]]:
+    """As `count_decisions`, of records of which half have a low r, where a tenth had it when they were labelled.
+
+    Args:
+        calibrations: How many.
+        scores: Of each class.
+        alpha: Promised of benign records.
+        delta: Promised of bad ones.
+        is_told: Whether the sets have the density ratio of that.
+    """
+    score = score_from("weighted", "{}", Params())
+    ratio = DensityRatio("r", (_SHIFTED_BELOW,), (_LOW_NOW / _LOW_THEN, (1 - _LOW_NOW) / (1 - _LOW_THEN)))
+    labels: tuple[Label, ...] = get_args(Label)
+    counted: dict[Label, Counter[str | None]] = {label: Counter() for label in labels}
+    for seed in range(calibrations):
+        rng = np.random.default_rng((86, seed))
+        known = {label: _mixed_signals(rng, label, scores, _LOW_THEN) for label in labels}
+        gate = _gate(known, score, alpha, delta, ratio if is_told else None)
+        for label, counter in counted.items():
+            fresh = _mixed_signals(rng, label, FRESH, _LOW_NOW)
+            counter.update(gate.decide(*row).gate for row in fresh.tolist())
+    return counted
+
+
 def _calibrated(rng: np.random.Generator, score: Score, scores: int, alpha: float, delta: float) -> Gate:
-    known = {label: sorted(score.of_many(_signals(rng, label, scores)).tolist()) for label in _MEANS}
+    return _gate({label: _signals(rng, label, scores) for label in _MEANS}, score, alpha, delta, None)
+
+
+def _gate(
+    known: dict[Label, NDArray[np.float64]],
+    score: Score,
+    alpha: float,
+    delta: float,
+    ratio: DensityRatio | None,
+) -> Gate:
+    scored = {
+        label: sorted(
+            (each, 1.0 if ratio is None else ratio.ratios[ratio.piece_of(row)])
+            for each, row in zip(score.of_many(signals).tolist(), signals.tolist(), strict=True)
+        )
+        for label, signals in known.items()
+    }
+    weights = {label: tuple(weight for _, weight in each) for label, each in scored.items()}
     found = CalibrationSet(
         scope="tenant",
         score=score.name,
         score_parameters=score.parameters,
         alpha=alpha,
         delta=delta,
-        benign=tuple(known["benign"]),
-        bad=tuple(known["bad"]),
+        benign=tuple(each for each, _ in scored["benign"]),
+        bad=tuple(each for each, _ in scored["bad"]),
         made_at_ms=0,
+        weighting=UNSET if ratio is None else Weighting(ratio, weights["benign"], weights["bad"]),
     )
     name = SetName(found.digest, 1)
     return Gate(side_of(found, name, score, "benign"), side_of(found, name, score, "bad"), "0" * 64)
@@ -52,3 +102,16 @@ def _calibrated(rng: np.random.Generator, score: Score, scores: int, alpha: floa
 
 def _signals(rng: np.random.Generator, label: Label, count: int) -> NDArray[np.float64]:
     return np.round(rng.normal(_MEANS[label], _SPREAD, (count, 3)).clip(0, (3.5, 1.0, 1.0)), 9)
+
+
+def _mixed_signals(
+    rng: np.random.Generator, label: Label, count: int, low_share: float
+) -> NDArray[np.float64]:
+    """Return signals of which a share has its r moved below `_SHIFTED_BELOW`, and all others above it."""
+    signals = _signals(rng, label, count)
+    is_low = rng.random(count) < low_share
+    within = signals[:, 2].clip(0, 0.999)
+    signals[:, 2] = np.round(
+        np.where(is_low, _SHIFTED_BELOW * within, _SHIFTED_BELOW + (1 - _SHIFTED_BELOW) * within), 9
+    )
+    return signals

@@ -6,7 +6,7 @@ import math
 
 import pytest
 
-from statistical.gating import FRESH, count_decisions
+from statistical.gating import FRESH, count_decisions, count_decisions_after_a_shift
 
 CALIBRATIONS = 300
 SCORES = 200
@@ -29,3 +29,15 @@ def test_where_thresholds_cross_records_are_escalated_and_fewer_verdicts_are_wro
     assert 0 < counted["benign"]["REJECT"] < 0.15 * judged
     assert 0 < counted["bad"]["ACCEPT"] < 0.15 * judged
     assert counted["benign"]["ESCALATE"] > judged / 10
+
+
+def test_where_a_shift_is_known_both_promises_hold_with_its_density_ratio_and_not_without() -> None:
+    judged = CALIBRATIONS * FRESH
+    wrong = {}
+    for is_told in (True, False):
+        counted = count_decisions_after_a_shift(CALIBRATIONS, SCORES, 0.1, 0.1, is_told=is_told)
+        wrong[is_told] = [counted["benign"]["REJECT"] / judged, counted["bad"]["ACCEPT"] / judged]
+    # Weights of 5 leave the spread of some 50 scores.
+    standard_error = math.sqrt(0.1 * 0.9 * (1 / (SCORES / 4) + 1 / FRESH) / CALIBRATIONS)
+    assert all(0.06 < each < 0.1 + 4 * standard_error for each in wrong[True])
+    assert wrong[False][0] > 0.15
