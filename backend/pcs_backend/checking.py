@@ -53,6 +53,11 @@ class Checker:
         self._gates = gates
         self._offload = offload
 
+    @property
+    def may_wait(self) -> bool:
+        """Whether a check waits for another thread, or for sets that were not read yet."""
+        return bool(self._trust().direction_keys) or (self._gates is not None and not self._gates.are_read)
+
     async def check(self, examined: Sequence[Examined]) -> list[Judged]:
         """Check records that are signed and their own, in order.
 

@@ -1,8 +1,12 @@
 """Concurrent callers put together: what comes while one call is at its first step goes through the next one as a whole.
 
-There is no task and no wait: the caller that finds nobody at the first step goes at once, with what it has. Whoever comes
-meanwhile waits, and when the step is free the first of them goes with all that wait. So an idle service answers at once,
-and concurrency makes batches. The rest of a call overlaps with the first step of the next.
+There is no task and no clock: the caller that finds nobody under way goes at once, with what it has. Whoever comes
+meanwhile waits, and when it is their turn the first of them goes with all that wait. So an idle service answers at once,
+and concurrency makes batches.
+
+The rest of a call computes, and then waits for somebody else. Between the two it hands over: only then the next go, so that
+their first step overlaps with that wait and not with the computing. Two groups take turns so, where more and smaller ones
+would each pay what a group costs; and what one writes goes to disk with what the next writes.
 """
 
 from __future__ import annotations
@@ -29,6 +33,9 @@ WAITING_MAX = 16_384
 
 WAITING_BYTES_MAX = 64 * 1024 * 1024
 """Bytes of them, likewise."""
+
+HAND_OVER_TURNS_MAX = 5
+"""Turns of the event loop in which a call that hands over looks for others: what stands in the sockets is read in them."""
 
 
 class _Waiting(NamedTuple, Generic[T, R]):
@@ -58,7 +65,8 @@ class Gathering(Generic[T, S, R]):
 
         Args:
             first: Runs one at a time.
-            rest: Given the items and what `first` returned, returns a result an item, in order.
+            rest: Given the items and what `first` returned, returns a result an item, in order. Calls `hand_over` or
+                `let_in` before it waits for long; else the next go when it has ended.
             size_of: Bytes of an item.
         """
         self._first = first
@@ -67,6 +75,7 @@ class Gathering(Generic[T, S, R]):
         self._waiting: deque[_Waiting[T, R]] = deque()
         self._waiting_items = self._waiting_bytes = 0
         self._is_taken = False
+        self._is_held = False
 
     async def run(self, items: Sequence[T]) -> list[R]:
         """Return the results of these items, in order.
@@ -97,6 +106,25 @@ class Gathering(Generic[T, S, R]):
                 self._pass_on()  # it was this caller's turn
             raise
         return await self._go(items, self._take(own)) if results is None else results
+
+    async def hand_over(self, count: int) -> None:
+        """Let the next go, once as many wait as go now, or nobody else comes at once.
+
+        Args:
+            count: Items that go now.
+        """
+        if count > 1:  # one alone has nobody to share with
+            for _ in range(HAND_OVER_TURNS_MAX):
+                if not self._is_held or self._waiting_items >= count:
+                    break
+                await asyncio.sleep(0)
+        self.let_in()
+
+    def let_in(self) -> None:
+        """Let the next go, if they were kept waiting until a call had computed."""
+        if self._is_held:
+            self._is_held = False
+            self._pass_on()
 
     def _take(self, own: _Waiting[T, R]) -> list[_Waiting[T, R]]:
         """Take those that go with this caller."""
@@ -131,9 +159,14 @@ class Gathering(Generic[T, S, R]):
         try:
             try:
                 state = await self._first(items)
-            finally:
+            except BaseException:
                 self._pass_on()
-            results = await self._rest(items, state)
+                raise
+            self._is_held = True
+            try:
+                results = await self._rest(items, state)
+            finally:
+                self.let_in()
         except BaseException:
             for each in others:
                 if not each.done.done():

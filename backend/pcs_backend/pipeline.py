@@ -1,7 +1,7 @@
 """READ FIRST: what becomes of a submitted record, in order (contract §4).
 
 HTTP has done steps 1 and 2 — path, size, rate — before a request comes here. A request is one record, or a batch of them
-in one frame and one answer. What comes while others are being appended waits for its turn, and goes on together:
+in one frame and one answer. What comes while others are appended or verified waits for its turn, and goes on together:
 
     submit   3   append    the raw requests are appended to the inbox WAL and synced
     judge        take apart  the signature of a whole request, its records, and step 2 for batches
@@ -27,7 +27,7 @@ and nothing changes an outcome once it is placed.
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from types import MappingProxyType
 from typing import NamedTuple
 
@@ -195,7 +195,7 @@ class Pipeline:
     async def submit(self, requests: Sequence[Request]) -> list[Reply]:
         """Take requests in and answer them, in order. Never raises for what a request holds.
 
-        What comes while others are being appended waits, and is appended and judged together.
+        What comes while others are appended or verified waits, and is appended and judged together.
         """
         began_s = self._monotonic()
         try:
@@ -298,6 +298,7 @@ class Pipeline:
         encoding, body = request.envelope.content_encoding, request.body
         if not encoding:
             return body
+        self._gathering.let_in()
         return await self._offload.run(lambda: inflate(encoding, body, self._batch_bytes_max))
 
     async def _decide(self, entries: Sequence[Entry], *, submitted: bool) -> Sequence[_Result]:
@@ -325,18 +326,26 @@ class Pipeline:
     async def _judge(self, entries: Sequence[Entry], *, submitted: bool) -> list[_Result]:
         stages = self._examiner.examine(entries, limited=submitted)  # 4, 5, 6
         examined = [each for each in stages if isinstance(each, Examined)]
-        answered = iter(await self._place(examined) if examined else [])  # 7, 8, 9
+        answered: Iterator[_Answered | _Undecided] = iter(())
+        if examined:
+            if self._checker.may_wait:
+                self._gathering.let_in()  # the loop is free meanwhile
+            judged = await self._checker.check(examined)  # 8
+            if submitted:
+                await self._gathering.hand_over(len({each.received.sequence for each in entries}))
+            answered = iter(await self._place(examined, judged))  # 7, 9
         results = [each if isinstance(each, Refused) else next(answered) for each in stages]
         await self._note_conflicts([each for each in results if isinstance(each, _Answered)])
         return results
 
-    async def _place(self, examined: Sequence[Examined]) -> list[_Answered | _Undecided]:
-        """Steps 7 to 10 in one round trip: each wants to be first, and the known get their first outcome.
+    async def _place(
+        self, examined: Sequence[Examined], judged: Sequence[Judged]
+    ) -> list[_Answered | _Undecided]:
+        """Steps 7, 9 and 10 in one round trip: each wants to be first, and the known get their first outcome.
 
         A record that is known is verified in vain, which costs less than asking for it before; its verdict counts for
         nothing. Where there is no room for an outcome, or a first one cannot be read, the others have theirs all the same.
         """
-        judged = await self._checker.check(examined)  # 8
         placed: Sequence[Placed | None]
         detail = ""
         try:

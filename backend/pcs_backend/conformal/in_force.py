@@ -72,6 +72,11 @@ class Gates:
         """The sets in force by scope."""
         return self._sets
 
+    @property
+    def are_read(self) -> bool:
+        """Whether the sets were read."""
+        return self._current is not None
+
     def gate(self, tenant: str) -> Gate:
         """Return what decides on records of a tenant. The sets must have been read: `load`."""
         assert self._current is not None, "load comes first"
