@@ -226,6 +226,7 @@ def build_pipeline(
         batch_bytes_max=BATCH_BYTES_MAX,
         offload=ThreadOffload("inflate"),
         inbox_is_own=inbox_is_own,
+        outcomes_in_inbox=True,
     )
 
 

@@ -413,6 +413,7 @@ class Engine:
             batch_bytes_max=self._config.batch_bytes_max,
             offload=self._inflating,
             inbox_is_own=inbox is self.inbox,
+            outcomes_in_inbox=self._memory is not None,
         )
 
     def _new_gates(self) -> Gates | None:

@@ -4,9 +4,9 @@ There is no task and no clock: the caller that finds nobody under way goes at on
 meanwhile waits, and when it is their turn the first of them goes with all that wait. So an idle service answers at once,
 and concurrency makes batches.
 
-The rest of a call computes, and then waits for somebody else. Between the two it hands over: only then the next go, so that
-their first step overlaps with that wait and not with the computing. Two groups take turns so, where more and smaller ones
-would each pay what a group costs; and what one writes goes to disk with what the next writes.
+The rest of a call overlaps with the first step of the next. Or calls take turns: the rest computes, and then waits for
+somebody else, and only between the two it hands over to the next. There are two groups then, where more and smaller ones
+would each pay what a group costs; and where both wait for one disk, it writes for both at once.
 """
 
 from __future__ import annotations
@@ -60,18 +60,22 @@ class Gathering(Generic[T, S, R]):
         first: Callable[[Sequence[T]], Awaitable[S]],
         rest: Callable[[Sequence[T], S], Awaitable[list[R]]],
         size_of: Callable[[T], int],
+        *,
+        takes_turns: bool,
     ) -> None:
         """Take the steps.
 
         Args:
             first: Runs one at a time.
-            rest: Given the items and what `first` returned, returns a result an item, in order. Calls `hand_over` or
-                `let_in` before it waits for long; else the next go when it has ended.
+            rest: Given the items and what `first` returned, returns a result an item, in order. Where calls take turns it
+                calls `hand_over` or `let_in` before it waits; else the next go when it has ended.
             size_of: Bytes of an item.
+            takes_turns: Whether the next wait until the rest hands over.
         """
         self._first = first
         self._rest = rest
         self._size_of = size_of
+        self._takes_turns = takes_turns
         self._waiting: deque[_Waiting[T, R]] = deque()
         self._waiting_items = self._waiting_bytes = 0
         self._is_taken = False
@@ -163,6 +167,8 @@ class Gathering(Generic[T, S, R]):
                 self._pass_on()
                 raise
             self._is_held = True
+            if not self._takes_turns:
+                self.let_in()
             try:
                 results = await self._rest(items, state)
             finally:

@@ -150,6 +150,7 @@ class Pipeline:
         batch_bytes_max: int,
         offload: Offload,
         inbox_is_own: bool = True,
+        outcomes_in_inbox: bool = False,
     ) -> None:
         """Wire the stages.
 
@@ -171,6 +172,8 @@ class Pipeline:
             batch_bytes_max: Largest batch once inflated.
             offload: Where batches are inflated and proofs checked.
             inbox_is_own: Whether the inbox is this worker's; the store may keep outcomes in that one only.
+            outcomes_in_inbox: Whether it does. Then groups of requests take turns, and what one stores is synced with what
+                the next appends.
         """
         self._inbox = inbox
         self._store = store
@@ -189,7 +192,9 @@ class Pipeline:
             trust=trust, limiter=limiter, metrics=metrics, now=now, record_bytes_max=record_bytes_max
         )
         self._checker = Checker(trust=trust, params=params, gates=gates, offload=offload)
-        self._gathering = Gathering(self._append, self._answer, lambda request: len(request.body))
+        self._gathering = Gathering(
+            self._append, self._answer, lambda request: len(request.body), takes_turns=outcomes_in_inbox
+        )
         self._inbox_is_own = inbox_is_own
 
     async def submit(self, requests: Sequence[Request]) -> list[Reply]:

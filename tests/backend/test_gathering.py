@@ -14,8 +14,10 @@ from pcs_backend.gathering import HAND_OVER_TURNS_MAX, Gathering
 class Steps:
     """Two steps that a test ends, and what went through them."""
 
-    def __init__(self) -> None:
-        self.gathering: Gathering[str, int, str] = Gathering(self.first, self.rest, len)
+    def __init__(self, *, takes_turns: bool = True) -> None:
+        self.gathering: Gathering[str, int, str] = Gathering(
+            self.first, self.rest, len, takes_turns=takes_turns
+        )
         self.begun: list[list[str]] = []
         self.written = asyncio.Semaphore(0)
         self.stored = asyncio.Semaphore(0)
@@ -67,6 +69,20 @@ async def test_who_finds_nobody_goes_at_once_and_who_comes_meanwhile_goes_togeth
     steps.stored.release()
     steps.stored.release()
     assert [await each for each in calls] == [["a in 1"], ["b in 2"], ["c in 2"]]
+
+
+async def test_without_turns_the_next_go_when_the_first_step_is_free() -> None:
+    steps = Steps(takes_turns=False)
+    steps.hands_over = False
+    first, second = steps.call("a"), steps.call("b")
+    await settle()
+    steps.written.release()
+    await settle()
+    assert steps.begun == [["a"], ["b"]]
+    steps.written.release()
+    steps.stored.release()
+    steps.stored.release()
+    assert [await first, await second] == [["a in 1"], ["b in 2"]]
 
 
 async def test_the_next_go_when_a_call_hands_over_or_ends() -> None:
