@@ -111,9 +111,9 @@ def _number(threshold: float | None) -> str:
 
 
 def sizes_of(made: CalibrationSet) -> str:
-    """Return how many scores a set has, what they are weighed by, and its digest."""
+    """Return how many scores a set has, and what they are weighed by."""
     weighed = "" if made.weighting is UNSET else f" weighed by {made.weighting.ratio.signal}"
-    return f"{len(made.benign)} benign and {len(made.bad)} bad scores{weighed}, digest {made.digest}"
+    return f"{len(made.benign)} benign and {len(made.bad)} bad scores{weighed}"
 
 
 def history_row(promotion: Promotion, kept: bytes | None) -> dict[str, Any]:  # Any: one JSON object
