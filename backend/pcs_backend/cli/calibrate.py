@@ -228,7 +228,9 @@ async def _promote(
         if ratio is not None and made.calibration_set is not None:
             show_pieces(made, ratio)
         if current is not None:
-            click.echo(f"in force: version {current[0].version}, {sizes_of(current[1])}, digest {current[0].digest}")
+            click.echo(
+                f"in force: version {current[0].version}, {sizes_of(current[1])}, digest {current[0].digest}"
+            )
         if made.calibration_set is None:
             raise PromotionError(f"no set can be made: {made.why_none}")
         lost = () if current is None else lost_classes(current[1], made.calibration_set)
