@@ -5,8 +5,8 @@ meanwhile waits, and when it is their turn the first of them goes with all that 
 and concurrency makes batches.
 
 The rest of a call overlaps with the first step of the next. Or calls take turns: the rest computes, and then waits for
-somebody else, and only between the two it hands over to the next. There are two groups then, where more and smaller ones
-would each pay what a group costs; and where both wait for one disk, it writes for both at once.
+somebody else, and only between the two it hands over to the next. There are mostly two groups then, where more and smaller
+ones would each pay what a group costs; and where both wait for one disk, it writes for both at once.
 """
 
 from __future__ import annotations
@@ -125,7 +125,7 @@ class Gathering(Generic[T, S, R]):
         self.let_in()
 
     def let_in(self) -> None:
-        """Let the next go, if they were kept waiting until a call had computed."""
+        """Let the next go, if they were kept waiting until a call had computed. Whoever says so: it is no lock."""
         if self._is_held:
             self._is_held = False
             self._pass_on()

@@ -418,6 +418,7 @@ class Pipeline:
         self._inbox.settle(settled)
         if not refusals:
             return
+        self._gathering.let_in()  # where all are refused nothing was stored, and nobody handed over
         try:
             await self._inbox.refuse(refusals)
         except UnavailableError as error:

@@ -22,7 +22,7 @@ class Steps:
         self.written = asyncio.Semaphore(0)
         self.stored = asyncio.Semaphore(0)
         self.turns: list[int] = []  # of the loop, that each call looked for others
-        self.hands_over = True
+        self.hands_over, self.handing_over = True, False
         self._turn = 0
         self._count_turn()
 
@@ -35,7 +35,7 @@ class Steps:
 
     async def rest(self, items: Sequence[str], number: int) -> list[str]:
         if self.hands_over:
-            began = self._turn
+            began, self.handing_over = self._turn, True
             await self.gathering.hand_over(len(items))
             self.turns.append(self._turn - began)
         await self.stored.acquire()
@@ -162,6 +162,23 @@ async def test_a_call_that_is_cut_short_lets_the_next_go(*, is_written: bool) ->
     steps.written.release()
     steps.stored.release()
     assert await next_one == ["b in 2"]
+
+
+async def test_a_call_that_is_cut_short_while_it_hands_over_lets_the_next_go() -> None:
+    steps = Steps()
+    going = steps.call("a", "b")
+    await settle()
+    steps.written.release()
+    while not steps.handing_over:
+        await asyncio.sleep(0)
+    next_one = steps.call("c")
+    going.cancel()
+    await settle()
+    assert steps.turns == []
+    assert steps.begun == [["a", "b"], ["c"]]
+    steps.written.release()
+    steps.stored.release()
+    assert await next_one == ["c in 2"]
 
 
 async def test_whose_turn_it_is_may_be_gone() -> None:

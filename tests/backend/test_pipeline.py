@@ -7,6 +7,7 @@ import errno
 import io
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from inboxes import (
     DEDUP_TTL_S,
     KEY,
     NOW_S,
+    WAIT_S,
     HeldFiles,
     build_pipeline,
     request,
@@ -29,7 +31,7 @@ from inboxes import (
 )
 from pcs_backend.dedup.store import Candidate, Key, Placed
 from pcs_backend.errors import StoreUnavailableError
-from pcs_backend.exchange import Reply
+from pcs_backend.exchange import Received, Reply, Request
 from pcs_core.signing import HmacKey
 
 CANARY = "canary-5be0cd19"
@@ -136,6 +138,30 @@ class TestDurability:
             assert submitting.done() is False
             files.release()
             assert statuses(await submitting) == [status]
+
+    async def test_a_refusal_that_is_being_synced_keeps_nobody_from_the_log(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        files, appended = HeldFiles(), asyncio.Semaphore(0)
+        async with running_rig(tmp_path, files) as rig:
+            append = rig.inbox.append
+
+            async def note_append(requests: Sequence[Request]) -> list[Received]:
+                appended.release()
+                return await append(requests)
+
+            monkeypatch.setattr(rig.inbox, "append", note_append)
+            files.hold()
+            refused = asyncio.create_task(rig.submit(b"not JSON"))
+            await files.reached()  # the request
+            files.let_one_through()
+            await files.reached()  # the refusal
+            good = asyncio.create_task(rig.submit(signed()))
+            for _ in range(2):
+                await asyncio.wait_for(appended.acquire(), WAIT_S)
+            assert refused.done() is False
+            files.release()
+            assert statuses([*await refused, *await good]) == [400, 200]
 
     async def test_request_that_the_disk_refuses_is_503_and_not_judged(self, tmp_path: Path) -> None:
         files = HeldFiles()

@@ -22,8 +22,13 @@ FRESH = 100
 _MEANS: dict[Label, tuple[float, float, float]] = {"benign": (2.4, 0.75, 0.62), "bad": (1.9, 0.6, 0.45)}
 _SPREAD = (0.4, 0.15, 0.12)
 _SHIFTED_BELOW = 0.3
-_LOW_THEN, _LOW_NOW = 0.1, 0.5
-"""Share of records with an r below that, when they were labelled and now."""
+_BAD_SHARE = 0.05
+"""Of the traffic when records were labelled; of the labels it is half."""
+
+_LOW_THEN: dict[Label, float] = {"benign": 0.08, "bad": 0.48}
+_ALL_LOW_THEN = (1 - _BAD_SHARE) * _LOW_THEN["benign"] + _BAD_SHARE * _LOW_THEN["bad"]
+_ALL_LOW_NOW = 0.5
+"""Share of records with an r below that: of each class then, of all then, and of all now."""
 
 
 def count_decisions(
@@ -45,6 +50,9 @@ def count_decisions_after_a_shift(
 ) -> dict[Label, Counter[str | None]]:
     """As `count_decisions`, of records of which half have a low r, where a tenth had it when they were labelled.
 
+    Bad records have it more often, and half of the labels are bad where the traffic has a twentieth. How often a record of
+    low or high r is bad stays what it was, and all else about its class too.
+
     Args:
         calibrations: How many.
         scores: Of each class.
@@ -53,15 +61,17 @@ def count_decisions_after_a_shift(
         is_told: Whether the sets have the density ratio of that.
     """
     score = score_from("weighted", "{}", Params())
-    ratio = DensityRatio("r", (_SHIFTED_BELOW,), (_LOW_NOW / _LOW_THEN, (1 - _LOW_NOW) / (1 - _LOW_THEN)))
+    low, high = _ALL_LOW_NOW / _ALL_LOW_THEN, (1 - _ALL_LOW_NOW) / (1 - _ALL_LOW_THEN)
+    ratio = DensityRatio("r", (_SHIFTED_BELOW,), (low, high))
+    now = {label: share * low / (share * low + (1 - share) * high) for label, share in _LOW_THEN.items()}
     labels: tuple[Label, ...] = get_args(Label)
     counted: dict[Label, Counter[str | None]] = {label: Counter() for label in labels}
     for seed in range(calibrations):
         rng = np.random.default_rng((86, seed))
-        known = {label: _mixed_signals(rng, label, scores, _LOW_THEN) for label in labels}
+        known = {label: _mixed_signals(rng, label, scores, _LOW_THEN[label]) for label in labels}
         gate = _gate(known, score, alpha, delta, ratio if is_told else None)
         for label, counter in counted.items():
-            fresh = _mixed_signals(rng, label, FRESH, _LOW_NOW)
+            fresh = _mixed_signals(rng, label, FRESH, now[label])
             counter.update(gate.decide(*row).gate for row in fresh.tolist())
     return counted
 

@@ -172,10 +172,16 @@ def report(
 
 
 def lost_classes(current: CalibrationSet, new: CalibrationSet) -> tuple[Label, ...]:
-    """Return the classes that a set in force has a threshold from, and a new one would not have."""
-    return tuple(
-        label for label in get_args(Label) if has_threshold(current, label) and not has_threshold(new, label)
-    )
+    """Return the classes that a set in force has a threshold from, and a new one would not have.
+
+    Raises:
+        ValueError: A set is not one that `build_set` makes.
+    """
+
+    def promises(found: CalibrationSet, label: Label) -> bool:
+        return has_threshold(found, label) and any(map(math.isfinite, thresholds_of(found, label)))
+
+    return tuple(label for label in get_args(Label) if promises(current, label) and not promises(new, label))
 
 
 def has_threshold(calibration_set: CalibrationSet, label: Label) -> bool:
@@ -298,13 +304,14 @@ def _score(name: str, params: Params, benign: _Sorted, bad: _Sorted) -> tuple[Sc
 
 def _part(label: Label, labels: _Sorted, made: CalibrationSet | None, why_none: str) -> ClassPart:
     thresholds: list[float | None] = []
+    is_weighted = made is not None and made.weighting is not UNSET
     if made is not None and not has_threshold(made, label):
         why_none = f"{len(labels.counted)} scores; needed: {CLASS_SCORES_MIN}"
     elif made is not None:
         thresholds = [each if math.isfinite(each) else None for each in thresholds_of(made, label)]
         if set(thresholds) == {None}:
-            why_none = f"{len(labels.counted)} scores support no {_UNSUPPORTED[label]}"
-    is_weighted = made is not None and made.weighting is not UNSET
+            of_what = "scores so weighed" if is_weighted else "scores"
+            why_none = f"{len(labels.counted)} {of_what} support no {_UNSUPPORTED[label]}"
     return ClassPart(
         outdated=labels.outdated,
         picked=labels.picked,

@@ -30,7 +30,7 @@ _ALLOWED = "signal, edges and ratios, as docs/calibration.md has them"
 
 
 class DensityRatio(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A density ratio: that of the records to come over that of the labelled ones, up to a factor, which does not matter.
+    """A density ratio: of all records to come over all of the time of the labelled ones, up to a factor.
 
     Attributes:
         signal: What it depends on: the recomputed D̂, or the claimed coh★ or r, as a score sees them.

@@ -200,6 +200,28 @@ class TestMissing:
         assert one is not None
         assert (lost_classes(both, one), lost_classes(one, both)) == (("bad",), ())
 
+    def test_which_a_density_ratio_takes_away_is_lost(self) -> None:
+        """All bad records are of a kind that comes no more, so of those that come nothing is known."""
+        given = labels(150) + labels(150, "bad", first=5_000)
+        built = build_set(
+            given,
+            scope="default",
+            settings=SETTINGS,
+            params=Params(),
+            now_ms=NOW_MS,
+            trigger="by_hand",
+            density_ratio=DensityRatio("D_hat", (2.5,), (0.0, 1.0)),
+        )
+        before = build(given).calibration_set
+        assert before is not None
+        assert built.calibration_set is not None
+        assert built.bad.thresholds == (None, None)
+        assert (
+            built.bad.why_none
+            == "150 scores so weighed support no delta this small: nothing would be accepted"
+        )
+        assert lost_classes(before, built.calibration_set) == ("bad",)
+
 
 class TestFit:
     def test_parts_are_apart_and_stay_whatever_comes(self) -> None:
