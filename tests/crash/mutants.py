@@ -92,7 +92,7 @@ def _no_dedup() -> None:
 
     async def put(self: MemoryStore, candidates: Sequence[Candidate]) -> list[Placed]:
         await self._journal.write_outcomes(candidates)
-        self._keep([candidate.outcome for candidate in candidates])
+        self._keep({(each.outcome.tenant, each.outcome.pcs_id): each.outcome for each in candidates})
         return [Placed(candidate.outcome, first=True) for candidate in candidates]
 
     MemoryStore.get = get  # type: ignore[method-assign]
