@@ -55,8 +55,17 @@ def build(
     settings: BuildSettings = SETTINGS,
     scope: str = "default",
     now_ms: int = NOW_MS,
+    density_ratio: DensityRatio | None = None,
 ) -> Built:
-    return build_set(given, scope=scope, settings=settings, params=Params(), now_ms=now_ms, trigger="by_hand")
+    return build_set(
+        given,
+        scope=scope,
+        settings=settings,
+        params=Params(),
+        now_ms=now_ms,
+        trigger="by_hand",
+        density_ratio=density_ratio,
+    )
 
 
 class TestSet:
@@ -78,15 +87,7 @@ class TestSet:
     def test_has_what_each_score_weighs_where_a_density_ratio_is_given(self) -> None:
         given = labels(200) + labels(150, "bad", first=5_000)
         ratio = DensityRatio("D_hat", (2.97,), (0.5, 2.0))
-        built = build_set(
-            given,
-            scope="default",
-            settings=SETTINGS,
-            params=Params(),
-            now_ms=NOW_MS,
-            trigger="by_hand",
-            density_ratio=ratio,
-        )
+        built = build(given, density_ratio=ratio)
         made = built.calibration_set
         assert made is not None
         assert isinstance(made.weighting, Weighting)
@@ -101,13 +102,9 @@ class TestSet:
         assert made.benign == getattr(build(given).calibration_set, "benign", None)
 
     def test_interpolates_nothing_where_a_density_ratio_is_given(self) -> None:
-        built = build_set(
+        built = build(
             labels(200),
-            scope="default",
-            settings=BuildSettings(score="weighted", method="interpolated"),
-            params=Params(),
-            now_ms=NOW_MS,
-            trigger="by_hand",
+            BuildSettings(score="weighted", method="interpolated"),
             density_ratio=DensityRatio("r", (0.5,), (1.0, 2.0)),
         )
         assert (built.calibration_set, built.why_none) == (
@@ -203,15 +200,7 @@ class TestMissing:
     def test_which_a_density_ratio_takes_away_is_lost(self) -> None:
         """All bad records are of a kind that comes no more, so of those that come nothing is known."""
         given = labels(150) + labels(150, "bad", first=5_000)
-        built = build_set(
-            given,
-            scope="default",
-            settings=SETTINGS,
-            params=Params(),
-            now_ms=NOW_MS,
-            trigger="by_hand",
-            density_ratio=DensityRatio("D_hat", (2.5,), (0.0, 1.0)),
-        )
+        built = build(given, density_ratio=DensityRatio("D_hat", (2.5,), (0.0, 1.0)))
         before = build(given).calibration_set
         assert before is not None
         assert built.calibration_set is not None
