@@ -92,7 +92,7 @@ async def _serve(config: Config) -> None:
     stop = asyncio.Event()
     prepare_loop(stop, config)
     try:
-        await Service(config, real_ports()).run(stop, _announce, spare_the_collector)
+        await Service(config, real_ports()).run(stop, _announce)
     except OSError as error:
         raise BackendError(f"cannot serve: {os.strerror(error.errno or 0)}") from None
 
@@ -112,18 +112,10 @@ def prepare_loop(stop: asyncio.Event, config: Config) -> None:
         config: Its keys are read anew at SIGHUP.
     """
     disable_created_metrics()  # type: ignore[no-untyped-call]  # the library leaves it untyped; a series of start times beside each counter tells nobody anything
+    gc.freeze()  # what the imports made stays, and need not be looked at
     gc.set_threshold(*GC_THRESHOLDS)
-    spare_the_collector()
     handle_signals(stop, config.trust.reload)
     asyncio.get_running_loop().set_exception_handler(_ignore_unowned)
-
-
-def spare_the_collector() -> None:
-    """Take all objects there are out of the garbage collector's looks: what imports and a start made stays.
-
-    The gate's monitors import SciPy while the service starts, which alone makes more objects than all the rest.
-    """
-    gc.freeze()
 
 
 def _announce(url: str) -> None:

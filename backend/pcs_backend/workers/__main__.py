@@ -13,7 +13,7 @@ import uvloop
 
 from pcs_backend.app import Service, real_ports
 from pcs_backend.cli.root import exit_code_of
-from pcs_backend.cli.serve import prepare_loop, spare_the_collector
+from pcs_backend.cli.serve import prepare_loop
 from pcs_backend.config import Config, load_config
 from pcs_backend.effects.logs import configure_logs
 from pcs_backend.workers.seat import LISTENING, READY, RELOAD, SIGNALS, Seat, hear, say
@@ -57,14 +57,10 @@ async def _serve(config: Config, seat: Seat) -> None:
             loop.remove_reader(control)
             stop.set()
 
-        def begin() -> None:
-            spare_the_collector()
-            say(control, READY)
-
         loop.add_reader(control, take_orders)
         try:
             service = Service(config, real_ports(), seat)
-            await service.run(stop, lambda _url: say(control, LISTENING), begin)
+            await service.run(stop, lambda _url: say(control, LISTENING), lambda: say(control, READY))
         finally:
             loop.remove_reader(control)
 
