@@ -24,7 +24,8 @@ from pcs_backend.dedup import postgres_queries, redis_scripts
 from pcs_backend.dedup.guarded_store import GuardedStore
 from pcs_backend.dedup.postgres_store import PostgresStore
 from pcs_backend.dedup.redis_store import RedisStore, put_first_arguments
-from pcs_backend.dedup.store import Candidate, Outcome
+from pcs_backend.dedup.store import Candidate
+from pcs_backend.outcome import WholeOutcome
 from servers import PostgresServer, RedisServer
 
 NOW_MS = 1_750_000_000_000
@@ -129,7 +130,7 @@ def _candidate(name: str) -> Candidate:
         b'{"pcs_id":"%s","accepted":true,"escalated":false,"reasons":[],"recomputed":'
         b'{"D_hat":1.234567891,"regime":"mixed","budget":0.285714286}}' % pcs_id.encode()
     )
-    outcome = Outcome(
+    outcome = WholeOutcome(
         tenant="default",
         pcs_id=pcs_id,
         status=200,
@@ -139,7 +140,7 @@ def _candidate(name: str) -> Candidate:
         key_id="hmac-0123456789abcdef",
         stored_at_ms=NOW_MS,
         expires_at_ms=NOW_MS + 14 * 86_400_000,
-    )
+    ).outcome
     return Candidate(outcome, None)
 
 

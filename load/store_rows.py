@@ -23,7 +23,8 @@ import asyncpg
 from pcs_backend.dedup.migrations import apply_migrations, load_migrations
 from pcs_backend.dedup.postgres_queries import PARTITIONS
 from pcs_backend.dedup.postgres_store import MIGRATION_TIMEOUT_S, PostgresStore
-from pcs_backend.dedup.store import Candidate, Outcome
+from pcs_backend.dedup.store import Candidate
+from pcs_backend.outcome import WholeOutcome
 from servers import PostgresServer
 
 FILL_ROWS = 250_000
@@ -186,7 +187,7 @@ class _Putter:
             b'{"pcs_id":"%s","accepted":true,"escalated":false,"reasons":[],"recomputed":'
             b'{"D_hat":1.234567891,"regime":"mixed","budget":0.285714286}}' % pcs_id.encode()
         )
-        outcome = Outcome(
+        outcome = WholeOutcome(
             tenant="default",
             pcs_id=pcs_id,
             status=200 if number % ESCALATED_SHARE else 202,
@@ -196,7 +197,7 @@ class _Putter:
             key_id="hmac-0123456789abcdef",
             stored_at_ms=NOW_MS,
             expires_at_ms=NOW_MS + LIFE_MS,
-        )
+        ).outcome
         return Candidate(outcome, None)
 
     def _count(self) -> Iterator[int]:

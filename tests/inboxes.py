@@ -12,12 +12,13 @@ from typing import NamedTuple
 import pcs_records
 from pcs_backend.conformal.watch import Watch
 from pcs_backend.dedup.memory_store import Journal, MemoryStore
-from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Key, Outcome, Placed
+from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Placed
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.effects.tap import Tap
 from pcs_backend.exchange import Envelope, Received, Reply, Request
 from pcs_backend.inbox.inbox import FrameVisitor, Inbox
 from pcs_backend.offload import ThreadOffload
+from pcs_backend.outcome import Key, Outcome
 from pcs_backend.pipeline import Pipeline
 from pcs_backend.recovery import Settler
 from pcs_backend.trust.limits import TenantLimiter

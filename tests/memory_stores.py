@@ -9,9 +9,10 @@ from pathlib import Path
 
 from inboxes import Clock, running_inbox
 from pcs_backend.dedup.memory_store import MemoryStore
-from pcs_backend.dedup.store import Candidate, Outcome, Placed
+from pcs_backend.dedup.store import Candidate, Placed
 from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.offload import ThreadOffload
+from pcs_backend.outcome import Outcome
 from pcs_core.wal import Files, PosixFiles
 
 

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import hashlib
 
-from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Escalation, Outcome, Placed
+import msgspec
+
+from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Escalation, Placed
+from pcs_backend.outcome import Outcome, WholeOutcome, whole
 
 NOW_S = 1_750_000_000.0
 NOW_MS = int(NOW_S) * 1_000
@@ -37,7 +40,7 @@ def outcome(
     stored_at_ms: int = NOW_MS,
     life_ms: int = LIFE_MS,
 ) -> Outcome:
-    return Outcome(
+    return WholeOutcome(
         tenant=tenant,
         pcs_id=pcs_id(number),
         status=status,
@@ -48,7 +51,12 @@ def outcome(
         provenance="",
         stored_at_ms=stored_at_ms,
         expires_at_ms=stored_at_ms + life_ms,
-    )
+    ).outcome
+
+
+def changed(of: Outcome, **fields: object) -> Outcome:
+    """Return an outcome with other fields; their names are those of `WholeOutcome`."""
+    return msgspec.structs.replace(whole(of), **fields).outcome
 
 
 def conflict(number: int, *, tenant: str = "default", fingerprint: str = "f1", seen_at_ms: int) -> Conflict:

@@ -12,10 +12,10 @@ import msgspec
 import structlog
 
 from pcs_backend.bulk import BULK_MIN, fingerprint, read_records
-from pcs_backend.dedup.store import Key
 from pcs_backend.effects.logs import LogBudget
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.exchange import Received, Reply
+from pcs_backend.outcome import Key
 from pcs_backend.problems import Problem, malformed_reply, rate_limited_reply
 from pcs_backend.trace_context import trace_id_of
 from pcs_backend.trust.limits import TenantLimiter

@@ -39,7 +39,7 @@ from pcs_backend.batch import is_batch, join_replies, split_records
 from pcs_backend.checking import Checker, Judged
 from pcs_backend.conformal.in_force import Gates
 from pcs_backend.conformal.watch import Watch
-from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Outcome, Placed
+from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Placed
 from pcs_backend.effects.metrics import Metrics
 from pcs_backend.effects.tap import Tap, sighting
 from pcs_backend.errors import (
@@ -55,15 +55,15 @@ from pcs_backend.gathering import Gathering
 from pcs_backend.inbox.frames import Refusal
 from pcs_backend.inbox.inbox import Inbox
 from pcs_backend.inflate import inflate
-from pcs_backend.outcome_body import outcome_bodies, outcome_body, status_of
+from pcs_backend.outcome import Outcome, Shared
+from pcs_backend.outcome_body import status_of, tell_outcomes
 from pcs_backend.problems import Problem, malformed_reply, rate_limited_reply, unavailable_reply
 from pcs_backend.trust.limits import TenantLimiter
-from pcs_backend.trust.policy import Trust
+from pcs_backend.trust.policy import Author, Trust
 from pcs_backend.trust.token_bucket import TokenBucket
 from pcs_core.errors import BadSignatureError, MalformedError
 from pcs_core.params import Params
 from pcs_core.ports import MonotonicClock, Offload, WallClock
-from pcs_core.verify import NOT_ASKED
 
 JUDGED_TOGETHER_MAX = 1_024
 """Records that are judged in one go, unless one request has more."""
@@ -98,7 +98,9 @@ class _Answered(msgspec.Struct, frozen=True, gc=False):
     @property
     def reply(self) -> Reply:
         outcome = self.placed.winner
-        return Reply(outcome.status, outcome.body, JSON_TYPE, _MARKS[self.placed.first, self.conflicts])
+        return Reply(
+            outcome.shared.status, outcome.body, JSON_TYPE, _MARKS[self.placed.first, self.conflicts]
+        )
 
 
 class _Undecided(msgspec.Struct, frozen=True):
@@ -375,26 +377,27 @@ class Pipeline:
     def _candidates(self, examined: Sequence[Examined], judged: Sequence[Judged]) -> list[Candidate]:
         now_ms = int(self._now() * 1_000)
         expires_at_ms = now_ms + int(self._dedup_ttl_s * 1_000)
-        return [
-            Candidate(
-                Outcome(
-                    tenant=each.author.tenant,
-                    pcs_id=each.record.pcs_id,
-                    status=status_of(found.verdict),
-                    body=body,
-                    fingerprint=each.fingerprint,
+        told = tell_outcomes([each.record for each in examined], judged)
+        all_shared: dict[tuple[Author, int, int], Shared] = {}
+        candidates = []
+        for each, found, (own, first, second, inputs, form) in zip(examined, judged, told, strict=True):
+            author, status = each.author, status_of(found.verdict)
+            alike = (author, status, id(form))
+            if (shared := all_shared.get(alike)) is None:
+                shared = all_shared[alike] = Shared(
+                    tenant=author.tenant,
+                    status=status,
                     params_version=self._params.version,
-                    key_id=each.author.key_id,
-                    provenance=provenance,
+                    key_id=author.key_id,
                     stored_at_ms=now_ms,
                     expires_at_ms=expires_at_ms,
-                ),
-                each.entry.received.sequence if self._inbox_is_own and each.entry.is_alone else None,
-            )
-            for each, found, (body, provenance) in zip(
-                examined, judged, _written(examined, judged), strict=True
-            )
-        ]
+                    form=form,
+                )
+            outcome = Outcome(shared, each.record.pcs_id, each.fingerprint, own, first, second, inputs)
+            entry = each.entry
+            closes = entry.received.sequence if entry.is_alone and self._inbox_is_own else None
+            candidates.append(Candidate(outcome, closes))
+        return candidates
 
     async def _close(self, by_request: Mapping[int, list[_Result]]) -> None:
         """Note in the WAL what is decided, and put off what is not.
@@ -507,24 +510,6 @@ class Pipeline:
 def is_replay(reply: Reply) -> bool:
     """Whether a reply repeats a first outcome."""
     return REPLAYED_HEADER in reply.headers
-
-
-def _written(examined: Sequence[Examined], judged: Sequence[Judged]) -> Iterable[tuple[bytes, str]]:
-    """Return the body of each answer, and what is stored so that it can be told again; of one gate's in one go."""
-    gate = judged[0].gate
-    if any(found.gate is not gate or found.directions is not NOT_ASKED for found in judged):
-        return [
-            (
-                outcome_body(each.record.pcs_id, found.verdict, found.gate),
-                "" if found.gate is None else found.gate.provenance.write(each.record, found.directions),
-            )
-            for each, found in zip(examined, judged, strict=True)
-        ]
-    records = [each.record for each in examined]
-    bodies = outcome_bodies([each.pcs_id for each in records], [found.verdict for found in judged], gate)
-    if gate is None:
-        return zip(bodies, itertools.repeat(""))
-    return zip(bodies, gate.provenance.write_all(records), strict=True)
 
 
 def _refusal(sequence: int, refused: Sequence[Refused]) -> Refusal:

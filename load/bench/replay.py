@@ -17,9 +17,9 @@ import uvloop
 
 from pcs_backend.cli.folder import direct_store, prepare
 from pcs_backend.config import Config
-from pcs_backend.dedup.store import Key
 from pcs_backend.engine import WAL_FOLDER
 from pcs_backend.inbox.frames import FrameKind
+from pcs_backend.outcome import Key
 from pcs_core.identity import PcsId
 from pcs_core.keyring import DEFAULT_TENANT
 from pcs_core.wal import PosixFiles, read_newest_first

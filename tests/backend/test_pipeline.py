@@ -29,9 +29,10 @@ from inboxes import (
     statuses,
     turn,
 )
-from pcs_backend.dedup.store import Candidate, Key, Placed
+from pcs_backend.dedup.store import Candidate, Placed
 from pcs_backend.errors import StoreUnavailableError
 from pcs_backend.exchange import Received, Reply, Request
+from pcs_backend.outcome import Key
 from pcs_core.signing import HmacKey
 
 CANARY = "canary-5be0cd19"

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pcs_records
 from inboxes import DEDUP_TTL_S, NOW_S, Rig, request, running_inbox, running_rig, signed, turn
-from pcs_backend.dedup.store import Candidate, Key, Placed
+from pcs_backend.dedup.store import Candidate, Placed
 from pcs_backend.errors import OutcomeUnreadableError, StoreUnavailableError
+from pcs_backend.outcome import Key
 from pcs_backend.recovery import BATCH_REQUESTS_MAX, RETRY_FIRST_S, RETRY_MAX_S
 
 DOWN = StoreUnavailableError("the store is down")

@@ -14,8 +14,9 @@ from typing import Any
 
 import pcs_core.wal.files
 from pcs_backend.dedup.memory_store import MemoryStore
-from pcs_backend.dedup.store import Candidate, Key, Outcome, Placed
+from pcs_backend.dedup.store import Candidate, Placed
 from pcs_backend.inbox.inbox import Inbox
+from pcs_backend.outcome import Key, Outcome
 from pcs_core.wal import PosixFiles
 
 LATE_S = 0.02

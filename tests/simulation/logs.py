@@ -9,8 +9,8 @@ from typing import NamedTuple
 
 import msgspec
 
-from pcs_backend.dedup.store import Outcome
 from pcs_backend.inbox.frames import FrameKind, decode_ack, decode_outcomes, decode_refusal
+from pcs_backend.outcome import Outcome
 from pcs_core.wal import Damage, Frame, NewFrame, Position
 from pcs_core.wal.folder import ANCHOR
 from pcs_core.wal.scan import segment_name

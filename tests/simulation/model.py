@@ -32,8 +32,9 @@ from dataclasses import dataclass, field
 from itertools import zip_longest
 
 from pcs_backend.batch import BATCH_PATH
-from pcs_backend.dedup.store import Escalation, Outcome
+from pcs_backend.dedup.store import Escalation
 from pcs_backend.exchange import Reply, Request
+from pcs_backend.outcome import Outcome
 from simulation.machine import Machine
 from simulation.trace import Trace
 

@@ -17,10 +17,11 @@ from pcs_agent.deliver.policy import Again, Taken
 from pcs_agent.outbox import Outbox, Verdict
 from pcs_agent.outbox.entry import AckEnvelope
 from pcs_backend.dedup.memory_store import MemoryStore
-from pcs_backend.dedup.store import Candidate, Outcome, Placed
+from pcs_backend.dedup.store import Candidate, Placed
 from pcs_backend.engine import Engine
 from pcs_backend.inbox.frames import Refusal
 from pcs_backend.inbox.inbox import Inbox
+from pcs_backend.outcome import Outcome
 from pcs_backend.recovery import Settler
 from pcs_core.wal import Files, Frame, Ledger, Wal
 from simulation.scenario import draw

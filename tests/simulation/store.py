@@ -14,16 +14,9 @@ from typing import TypeVar
 from pcs_backend.conformal.calibration import Labelled, Promotion
 from pcs_backend.conformal.shelf import Shelf
 from pcs_backend.conformal.store import FULL, Artifact, by_digest
-from pcs_backend.dedup.store import (
-    CONFLICTS_MAX,
-    Candidate,
-    Conflict,
-    Escalation,
-    Key,
-    Outcome,
-    Placed,
-)
+from pcs_backend.dedup.store import CONFLICTS_MAX, Candidate, Conflict, Escalation, Placed
 from pcs_backend.errors import StoreFullError, StoreUnavailableError
+from pcs_backend.outcome import Key, Outcome
 from pcs_core.ports import WallClock
 from simulation.trace import Trace
 

@@ -23,7 +23,7 @@ import aiohttp
 import structlog
 
 from pcs_agent.outbox import State
-from pcs_backend.dedup.store import Outcome
+from pcs_backend.outcome import Outcome
 from simulation.agent import AgentOperator
 from simulation.backend import BackendOperator
 from simulation.boxes import Boxes

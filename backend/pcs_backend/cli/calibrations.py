@@ -15,7 +15,6 @@ from pcs_backend.config import Config
 from pcs_backend.conformal.calibration import Labelled, Promotion
 from pcs_backend.conformal.labelling import Get
 from pcs_backend.conformal.store import Calibrations
-from pcs_backend.dedup.store import Key, Outcome
 from pcs_backend.http.admin import OUTCOMES_PATH, Lookup
 from pcs_backend.http.admin_calibrations import (
     ALWAYS,
@@ -24,6 +23,7 @@ from pcs_backend.http.admin_calibrations import (
     LABELS_ADMIN_PATH,
     PROMOTIONS_PATH,
 )
+from pcs_backend.outcome import Key, Outcome
 
 SENT_LABELS_MAX = 256
 """Labels in one call of the administration socket, which takes a MiB: the longest name of who labelled is 2 KiB."""

@@ -12,8 +12,9 @@ import uvloop
 from pcs_backend.cli.folder import direct_store, ok_body, prepare, serving_process
 from pcs_backend.cli.tables import Row, iso_time, print_table
 from pcs_backend.config import Config
-from pcs_backend.dedup.store import LIST_MAX, Escalation, Key
+from pcs_backend.dedup.store import LIST_MAX, Escalation
 from pcs_backend.http.admin import ACKS_PATH, CONFLICTS_PATH, ESCALATIONS_PATH, Acks, Listing
+from pcs_backend.outcome import Key
 from pcs_core.identity import is_pcs_id
 from pcs_core.keyring import DEFAULT_TENANT
 

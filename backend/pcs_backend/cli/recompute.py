@@ -16,7 +16,8 @@ from pcs_backend.cli.folder import prepare
 from pcs_backend.cli.tables import Row, print_table
 from pcs_backend.config import Config
 from pcs_backend.conformal.recompute import Finding, artifacts_of, recompute
-from pcs_backend.dedup.store import LIST_MAX, Key, Outcome
+from pcs_backend.dedup.store import LIST_MAX
+from pcs_backend.outcome import Key, Outcome
 from pcs_core.identity import PcsId, is_pcs_id
 from pcs_core.keyring import DEFAULT_TENANT
 

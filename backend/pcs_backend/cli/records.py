@@ -20,12 +20,13 @@ import uvloop
 from pcs_backend.cli.folder import direct_store, ok_body, prepare, serving_process
 from pcs_backend.cli.tables import print_table
 from pcs_backend.config import Config
-from pcs_backend.dedup.store import LIST_MAX, Key, Outcome
+from pcs_backend.dedup.store import LIST_MAX
 from pcs_backend.engine import WAL_FOLDER, WORKER_NAME
 from pcs_backend.errors import ConfigError, StoreUnavailableError
 from pcs_backend.exchange import Request
 from pcs_backend.http.admin import OUTCOMES_PATH, Lookup
 from pcs_backend.inbox.archive import Arrival, Wanted, read_arrivals
+from pcs_backend.outcome import Key, Outcome
 from pcs_backend.trace_context import trace_id_of
 from pcs_core.errors import BadSignatureError, MalformedError
 from pcs_core.identity import is_pcs_id, is_shard_id

@@ -8,8 +8,9 @@ other guarantee is missing, and with none the fixed checks decide alone; the ans
 
 from __future__ import annotations
 
+import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Literal, NamedTuple, get_args
 
 import numpy as np
@@ -30,6 +31,7 @@ from pcs_backend.conformal.density_ratio import DensityRatio
 from pcs_backend.conformal.provenance import ProvenanceWriter, SetName
 from pcs_backend.conformal.scores import Score
 from pcs_backend.conformal.set_thresholds import thresholds_of
+from pcs_backend.outcome import Form, Told
 from pcs_core.canonical import round9
 from pcs_core.record import Record
 from pcs_core.verify import FIRST_PIECES, Decided, Decision, Pieces, Verdict
@@ -37,9 +39,7 @@ from pcs_core.verify import FIRST_PIECES, Decided, Decision, Pieces, Verdict
 SCORED_TOGETHER_MIN = 12
 """Records from which on scoring them in one call is cheaper than one by one."""
 
-
 _Floats = NDArray[np.float64]
-_Parts = tuple[bytes, bytes, bytes]
 _DECISIONS: tuple[Decision, ...] = get_args(Decision)
 _ACCEPT, _REJECT, _ESCALATE = range(3)
 """Positions of the decisions above."""
@@ -126,7 +126,7 @@ class Gate:
             and (benign.score.name, benign.score.parameters) == (bad.score.name, bad.score.parameters)
         )
         self._is_weighted = any(each is not None and each.ratio is not None for each in (benign, bad))
-        self._parts: dict[tuple[Decision, Decision | None, Pieces], _Parts] = {}
+        self._forms: dict[tuple[Decision, Decision | None, Pieces], Form] = {}
 
     def decide(self, d_hat: float, coh_star: float, r: float) -> Decided:
         """Decide on a record. See `pcs_core.verify.Calibration`."""
@@ -186,34 +186,42 @@ class Gate:
             )
         ]
 
-    def add_to(self, body: bytes, verdict: Verdict) -> bytes:
-        """Return an answer's body with `decision`, and what it followed from, as further members (contract §4)."""
-        return self.add_to_all([body], [verdict])[0]
+    def tell_all(
+        self, bodies: Sequence[bytes], verdicts: Sequence[Verdict], inputs: Iterable[bytes]
+    ) -> Iterator[Told]:
+        """Return what is told of each outcome: with a gate that is on, a body has `decision` and its block (contract §4).
 
-    def add_to_all(self, bodies: Sequence[bytes], verdicts: Sequence[Verdict]) -> list[bytes]:
-        """Return what `add_to` returns of each."""
+        Args:
+            bodies: Of the answers, without them.
+            verdicts: What was decided of each.
+            inputs: Of the provenance of each, see `ProvenanceWriter`.
+        """
+        if not self.decides:
+            nothing = itertools.repeat(b"")
+            without = itertools.repeat(Form(head=self.provenance.head))
+            return zip(bodies, nothing, nothing, inputs, without, strict=False)
         decided = [each.decided for each in verdicts]
         firsts = _spelled([None if each is None else each.benign_score for each in decided])
         seconds = firsts
         if not self._scores_are_one:
             seconds = _spelled([None if each is None else each.bad_score for each in decided])
-        accepted = self._parts_of("ACCEPT", None if self.benign is None and self.bad is None else "ACCEPT")
-        added = []
-        for body, verdict, first, second in zip(bodies, verdicts, firsts, seconds, strict=True):
-            before, between, after = accepted
-            if (verdict.reasons or self._is_weighted) and (one := verdict.decided) is not None:
-                before, between, after = self._parts_of(verdict.decision, one.gate, one.pieces)
-            added.append(b"".join((body[:-1], before, first, between, second, after)))
-        return added
+        accepted = self._form("ACCEPT", None if self.benign is None and self.bad is None else "ACCEPT")
+        forms = [
+            self._form(verdict.decision, one.gate, one.pieces)
+            if (verdict.reasons or self._is_weighted) and one is not None
+            else accepted
+            for verdict, one in zip(verdicts, decided, strict=True)
+        ]
+        return zip([body[:-1] for body in bodies], firsts, seconds, inputs, forms, strict=True)
 
-    def _parts_of(self, decision: Decision, gate: Decision | None, pieces: Pieces = FIRST_PIECES) -> _Parts:
-        """Return what stands before, between and after the two scores: the same for every record decided so."""
+    def _form(self, decision: Decision, gate: Decision | None, pieces: Pieces = FIRST_PIECES) -> Form:
+        """Return what the texts of all records share that are decided so."""
         key = (decision, gate, pieces)
-        if (parts := self._parts.get(key)) is None:
-            parts = self._parts[key] = self._write_parts(*key)
-        return parts
+        if (form := self._forms.get(key)) is None:
+            form = self._forms[key] = self._write_form(*key)
+        return form
 
-    def _write_parts(self, decision: Decision, gate: Decision | None, pieces: Pieces) -> _Parts:
+    def _write_form(self, decision: Decision, gate: Decision | None, pieces: Pieces) -> Form:
         sides = {"benign": (self.benign, "alpha"), "bad": (self.bad, "delta")}
         block = {
             "decision": decision,
@@ -232,7 +240,7 @@ class Gate:
         if self.bad is None:
             text += b"\0"
         before, between, after = text.split(b"\0")
-        return before, between, after
+        return Form(before, between, after, self.provenance.head)
 
     def _decisions(
         self, benign: _Floats | None, bad: _Floats | None, count: int

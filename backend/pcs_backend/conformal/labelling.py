@@ -16,8 +16,8 @@ from msgspec import Meta
 from pcs_backend.conformal.calibration import Label, Labelled
 from pcs_backend.conformal.provenance import read_provenance
 from pcs_backend.conformal.store import Calibrations
-from pcs_backend.dedup.store import Key, Outcome
 from pcs_backend.exchange import Reply
+from pcs_backend.outcome import Key, Outcome
 from pcs_backend.problems import Problem, malformed_reply
 from pcs_core.errors import MalformedError
 from pcs_core.keyring import DEFAULT_TENANT

@@ -164,7 +164,11 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ProvenanceWriter:
-    """Writes what is stored with the outcomes of one gate; what they share is written once."""
+    """Writes what is stored with the outcomes of one gate: a head that they share, and the inputs of each.
+
+    Attributes:
+        head: What the provenance of each begins with; what follows are its inputs.
+    """
 
     def __init__(self, params_digest: str, *, gated: bool, benign: SetName, bad: SetName) -> None:
         """Take what the outcomes share.
@@ -184,22 +188,20 @@ class ProvenanceWriter:
         }
         if bad != benign:
             shared["other_bad"] = bad
-        self._head = msgspec.json.encode(shared).decode()[:-1] + ',"inputs":'
+        self.head = msgspec.json.encode(shared)[:-1] + b',"inputs":'
 
-    def write(self, record: Record, directions: Directions) -> str:
-        """Return the provenance of one record's outcome."""
+    def inputs_of(self, record: Record, directions: Directions) -> bytes:
+        """Return the inputs of one record, and what was asked of its directions."""
         if directions is NOT_ASKED:
-            return self.write_all([record])[0]
-        inputs = orjson.dumps(_inputs([record])[0]).decode()
-        asked = msgspec.json.encode(_direction_inputs(record, directions)).decode()
-        return f'{self._head}{inputs},"directions":{asked}}}'
+            return self.inputs_of_all([record])[0]
+        asked = msgspec.json.encode(_direction_inputs(record, directions))
+        return b'%b,"directions":%b}' % (orjson.dumps(_inputs([record])[0]), asked)
 
-    def write_all(self, records: Sequence[Record]) -> list[str]:
-        """Return `write` of each of some records, one or more, of whose directions nothing was asked."""
+    def inputs_of_all(self, records: Sequence[Record]) -> list[bytes]:
+        """Return `inputs_of` each of some records, one or more, of whose directions nothing was asked."""
         # Between two records stands what stands nowhere in one: scales are digits, and regimes are words.
-        together = orjson.dumps(_inputs(records))[3:-2].decode()
-        head = self._head
-        return [f"{head}[{{{inputs}]}}" for inputs in together.split("],[{")]
+        together = orjson.dumps(_inputs(records))[3:-2]
+        return [b"[{%b]}" % inputs for inputs in together.split(b"],[{")]
 
 
 def _inputs(records: Sequence[Record]) -> list[tuple[object, ...]]:
@@ -228,7 +230,7 @@ _params_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def read_provenance(text: str) -> Provenance | None:
-    """Read what `ProvenanceWriter.write` wrote; `None` for the empty text of an outcome that was stored without.
+    """Read what a `ProvenanceWriter` wrote, head and inputs; `None` for the empty text of an outcome that was stored without.
 
     Raises:
         msgspec.MsgspecError: It is neither.

@@ -22,8 +22,8 @@ from pcs_backend.conformal.provenance import (
     read_provenance,
 )
 from pcs_backend.conformal.scores import score_from
-from pcs_backend.dedup.store import Outcome
 from pcs_backend.errors import ScoreError
+from pcs_backend.outcome import Outcome
 from pcs_backend.outcome_body import outcome_body, status_of
 from pcs_core.errors import KeyMaterialError
 from pcs_core.params import Params

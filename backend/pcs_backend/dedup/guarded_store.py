@@ -13,8 +13,9 @@ from typing import TypeVar
 
 from pcs_backend.conformal.guarded_calibrations import GuardedCalibrations
 from pcs_backend.dedup.batching import Batches
-from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Escalation, Key, Outcome, Placed
+from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Escalation, Placed
 from pcs_backend.errors import OutcomeUnreadableError, StoreFullError, StoreUnavailableError
+from pcs_backend.outcome import Key, Outcome
 from pcs_core.ports import Sleep
 
 T = TypeVar("T")

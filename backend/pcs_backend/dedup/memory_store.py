@@ -18,9 +18,10 @@ import msgspec
 from pcs_backend.conformal.memory_calibrations import CalibrationJournal, MemoryCalibrations
 from pcs_backend.conformal.shelf import Contents
 from pcs_backend.dedup.in_flight import WritesInFlight
-from pcs_backend.dedup.store import CONFLICTS_MAX, Candidate, Conflict, Escalation, Key, Outcome, Placed
+from pcs_backend.dedup.store import CONFLICTS_MAX, Candidate, Conflict, Escalation, Placed
 from pcs_backend.errors import DataError, StoreFullError, StoreUnavailableError
 from pcs_backend.inbox.frames import (
+    OUTCOME_KINDS,
     FrameKind,
     artifact_frame,
     conflict_frame,
@@ -31,6 +32,7 @@ from pcs_backend.inbox.frames import (
     outcomes_frame,
     promotion_frame,
 )
+from pcs_backend.outcome import Key, Outcome
 from pcs_core.errors import WalError
 from pcs_core.ports import Offload, RandomBytes, WallClock
 from pcs_core.wal import Files, Frame, NewFrame, read_snapshot, write_snapshot
@@ -145,12 +147,12 @@ class MemoryStore:
         """
         now_ms = self._now() * 1_000
         outcomes, syncing = self._outcomes, self._syncing
-        keys = [(each.outcome.tenant, each.outcome.pcs_id) for each in candidates]
+        keys = [(each.outcome.shared.tenant, each.outcome.pcs_id) for each in candidates]
         new: dict[_Id, Candidate] = {}
         others: list[_Id] = []
         for key, candidate in zip(keys, candidates, strict=True):
             known = outcomes.get(key)
-            if key in new or key in syncing or (known is not None and known.expires_at_ms > now_ms):
+            if key in new or key in syncing or (known is not None and known.shared.expires_at_ms > now_ms):
                 others.append(key)
             else:
                 new[key] = candidate
@@ -264,7 +266,7 @@ class MemoryStore:
         if sequence <= self.covered_sequence:
             return
         match frame.kind:
-            case FrameKind.OUTCOME | FrameKind.OUTCOMES:
+            case kind if kind in OUTCOME_KINDS:
                 known = self._outcomes
                 self._keep(
                     {
@@ -307,7 +309,7 @@ class MemoryStore:
         self.covered_sequence = snapshot_coverage(frames)
         for frame in frames:
             match frame.kind:
-                case FrameKind.OUTCOME | FrameKind.OUTCOMES:
+                case kind if kind in OUTCOME_KINDS:
                     self._keep(_by_id(decode_outcomes(frame)))
                 case FrameKind.CONFLICT:
                     self._keep_conflict(decode_conflict(frame.envelope))
@@ -370,8 +372,9 @@ class MemoryStore:
             if key in self._outcomes:
                 self._forget(key)
             self._outcomes[key] = outcome
-            expiries.setdefault(outcome.expires_at_ms, []).append(key)
-            if outcome.escalated:
+            shared = outcome.shared
+            expiries.setdefault(shared.expires_at_ms, []).append(key)
+            if shared.escalated:
                 self._escalations[key] = None
         for expiry in expiries.items():
             heapq.heappush(self._expiries, expiry)
@@ -396,7 +399,7 @@ class MemoryStore:
 
 
 def _by_id(outcomes: Sequence[Outcome]) -> dict[_Id, Outcome]:
-    return {(each.tenant, each.pcs_id): each for each in outcomes}
+    return {(each.shared.tenant, each.pcs_id): each for each in outcomes}
 
 
 def snapshot_coverage(frames: Sequence[Frame]) -> int:

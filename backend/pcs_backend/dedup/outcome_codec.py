@@ -1,26 +1,27 @@
 """How an outcome stands in a store that keeps plain values: its expiry in clear, then the outcome.
 
-The expiry comes first so that a server-side script can judge it without decoding the rest. The rest is MessagePack with
-field names: a later version may add fields with defaults, and either version reads the other's values.
+The expiry comes first so that a server-side script can judge it without decoding the rest, which is a `WholeOutcome` in
+MessagePack.
 """
 
 from __future__ import annotations
 
 import msgspec
 
-from pcs_backend.dedup.store import Outcome
 from pcs_backend.errors import OutcomeUnreadableError
+from pcs_backend.outcome import Outcome, WholeOutcome, whole
 
 UNREADABLE = "the store holds an outcome that this version cannot read"
 
 _SEPARATOR = b":"
+
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(Outcome).decode
+_decode = msgspec.msgpack.Decoder(WholeOutcome).decode
 
 
 def encode_outcome(outcome: Outcome) -> bytes:
     """Return `<expires_at_ms>:<MessagePack>`."""
-    return b"%d%b%b" % (outcome.expires_at_ms, _SEPARATOR, _encode(outcome))
+    return b"%d%b%b" % (outcome.expires_at_ms, _SEPARATOR, _encode(whole(outcome)))
 
 
 def decode_outcome(value: bytes) -> Outcome:
@@ -32,7 +33,7 @@ def decode_outcome(value: bytes) -> Outcome:
     _, separator, packed = value.partition(_SEPARATOR)
     if separator:
         try:
-            return _decode(packed)
+            return _decode(packed).outcome
         except msgspec.DecodeError:
             pass  # its message may quote a value, so it is not chained
     raise OutcomeUnreadableError(UNREADABLE)

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from operator import attrgetter
 
-from pcs_backend.dedup.store import Outcome
+from pcs_backend.outcome import Outcome
 
 # Tables that are gone are an outage too.
 PING = """
@@ -142,7 +142,15 @@ _COLUMNS = tuple(map(attrgetter, ("pcs_id", "body", "fingerprint")))
 _OFTEN_SHARED = tuple(
     map(
         attrgetter,
-        ("tenant", "status", "params_version", "key_id", "provenance", "stored_at_ms", "expires_at_ms"),
+        (
+            "shared.tenant",
+            "shared.status",
+            "shared.params_version",
+            "shared.key_id",
+            "provenance",
+            "shared.stored_at_ms",
+            "shared.expires_at_ms",
+        ),
     )
 )
 

@@ -18,17 +18,9 @@ import asyncpg
 from pcs_backend.conformal.postgres_calibrations import PostgresCalibrations
 from pcs_backend.dedup import postgres_queries as queries
 from pcs_backend.dedup.migrations import apply_migrations, load_migrations
-from pcs_backend.dedup.store import (
-    CONFLICTS_MAX,
-    LIST_MAX,
-    Candidate,
-    Conflict,
-    Escalation,
-    Key,
-    Outcome,
-    Placed,
-)
+from pcs_backend.dedup.store import CONFLICTS_MAX, LIST_MAX, Candidate, Conflict, Escalation, Placed
 from pcs_backend.errors import ConfigError, StoreUnavailableError
+from pcs_backend.outcome import Key, Outcome, WholeOutcome
 from pcs_core.ports import WallClock
 
 if TYPE_CHECKING:
@@ -295,7 +287,7 @@ class PostgresStore:
             if status is None:
                 unseen.add((tenant, pcs_id))
                 continue
-            known[tenant, pcs_id] = Outcome(
+            known[tenant, pcs_id] = WholeOutcome(
                 tenant=tenant,
                 pcs_id=pcs_id,
                 status=status,
@@ -306,14 +298,14 @@ class PostgresStore:
                 provenance=provenance,
                 stored_at_ms=stored_at_ms,
                 expires_at_ms=expires_at_ms,
-            )
+            ).outcome
         return [each for each in outcomes if (each.tenant, each.pcs_id) in unseen] if unseen else []
 
     async def _get(
         self, connection: PoolConnectionProxy[asyncpg.Record], keys: Sequence[Key]
     ) -> dict[Key, Outcome]:
         rows = await connection.fetch(queries.GET, *_columns(keys, "tenant", "pcs_id"), self._now_ms())
-        return {Key(row["tenant"], row["pcs_id"]): Outcome(**row) for row in rows}
+        return {Key(row["tenant"], row["pcs_id"]): WholeOutcome(**row).outcome for row in rows}
 
     async def _forget_expired(
         self, connection: PoolConnectionProxy[asyncpg.Record], keys: Sequence[Key]

@@ -21,17 +21,9 @@ from pcs_backend.conformal.redis_calibrations import RedisCalibrations
 from pcs_backend.dedup.outcome_codec import UNREADABLE, decode_outcome, encode_outcome
 from pcs_backend.dedup.redis_connection import CALL_TIMEOUT_S, RedisConnection, RedisRefusedError
 from pcs_backend.dedup.redis_scripts import ACK_ESCALATIONS, NOTE_CONFLICTS, PUT_FIRST
-from pcs_backend.dedup.store import (
-    CONFLICTS_MAX,
-    LIST_MAX,
-    Candidate,
-    Conflict,
-    Escalation,
-    Key,
-    Outcome,
-    Placed,
-)
+from pcs_backend.dedup.store import CONFLICTS_MAX, LIST_MAX, Candidate, Conflict, Escalation, Placed
 from pcs_backend.errors import OutcomeUnreadableError
+from pcs_backend.outcome import Key, Outcome
 from pcs_core.ports import WallClock
 
 SCRIPT_RECORDS_MAX = 1_024

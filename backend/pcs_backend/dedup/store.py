@@ -10,62 +10,18 @@ holds neither a value nor a connection string. A store that is down fails closed
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 import msgspec
 
 from pcs_backend.conformal.store import CalibrationStore
+from pcs_backend.outcome import Key, Outcome
 
 CONFLICTS_MAX = 10_000
 """Conflicts kept a tenant; the oldest go first."""
 
 LIST_MAX = 1_000
 """Entries one listing returns at most."""
-
-
-class Key(NamedTuple):
-    """What dedup is by: the tenant is part of it, so that no tenant is answered with another's outcome."""
-
-    tenant: str
-    pcs_id: str
-
-
-class Outcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """What was answered to a record first, and is answered for ever after.
-
-    Attributes:
-        tenant: Who owns the record; `default` until tenants exist.
-        pcs_id: The record's id.
-        status: 200 accepted or 202 escalated.
-        body: The exact bytes of the answer.
-        fingerprint: Hex digest of the signed subset, scales and N_j; another one under the same key is a conflict.
-        params_version: Version of the parameters that judged it.
-        key_id: Id of the key that verified it; empty where signing is off.
-        provenance: Empty until statistics exist.
-        stored_at_ms: When it was stored, milliseconds since 1970.
-        expires_at_ms: From when on it is forgotten.
-    """
-
-    tenant: str
-    pcs_id: str
-    status: int
-    body: bytes
-    fingerprint: str
-    params_version: str
-    key_id: str
-    provenance: str = ""
-    stored_at_ms: int
-    expires_at_ms: int
-
-    @property
-    def key(self) -> Key:
-        """What dedup is by."""
-        return Key(self.tenant, self.pcs_id)
-
-    @property
-    def escalated(self) -> bool:
-        """Whether a person should look at it."""
-        return self.status == 202
 
 
 class Candidate(msgspec.Struct, frozen=True, gc=False):

@@ -38,9 +38,10 @@ from opentelemetry.trace import (
 from opentelemetry.util.types import AnyValue
 
 from pcs_backend import __version__
-from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Escalation, Key, Outcome, Placed
+from pcs_backend.dedup.store import Candidate, Conflict, DedupStore, Escalation, Placed
 from pcs_backend.exchange import REPLAYED_HEADER, Received, Reply, Request
 from pcs_backend.inbox.inbox import Inbox
+from pcs_backend.outcome import Key, Outcome
 from pcs_backend.trace_context import parent_of
 from pcs_core.ports import Offload
 from pcs_core.wal import Wal

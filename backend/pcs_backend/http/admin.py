@@ -16,7 +16,7 @@ import msgspec
 from aiohttp import web
 
 from pcs_backend.conformal.store import Calibrations
-from pcs_backend.dedup.store import LIST_MAX, Conflict, DedupStore, Escalation, Key, Outcome
+from pcs_backend.dedup.store import LIST_MAX, Conflict, DedupStore, Escalation
 from pcs_backend.effects.tap import Tap, TooManyListenersError
 from pcs_backend.errors import UnavailableError
 from pcs_backend.exchange import Reply
@@ -25,6 +25,7 @@ from pcs_backend.http.protocol import to_response
 from pcs_backend.http.routes import HEALTH_PATHS, METRICS_PATH, health_reply, metrics_reply
 from pcs_backend.http.tap_stream import TAP_PATH, TapStreams
 from pcs_backend.http.whole import Whole
+from pcs_backend.outcome import Key, Outcome
 from pcs_backend.problems import Problem, unavailable_reply
 
 SOCKET_NAME = "admin.sock"

@@ -16,6 +16,7 @@ from pcs_backend.batch import is_batch, split_records
 from pcs_backend.errors import TooLargeError
 from pcs_backend.exchange import Request
 from pcs_backend.inbox.frames import (
+    OUTCOME_KINDS,
     FrameKind,
     Refusal,
     decode_refusal,
@@ -89,7 +90,7 @@ class _Notes:
                     self.settled.add(refusal.request)
             case FrameKind.SETTLED:
                 self.settled.update(decode_settled(frame.envelope))
-            case FrameKind.OUTCOME | FrameKind.OUTCOMES:
+            case kind if kind in OUTCOME_KINDS:
                 self.settled.update(requests_closed(frame))
 
     def forget_from(self, sequence: int) -> None:

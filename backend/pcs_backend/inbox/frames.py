@@ -4,16 +4,18 @@
 frame     kind envelope                                payload              synced before
 ========= ==== ======================================= ==================== ===================================
 request   1    `Envelope`                              raw body             anything of it is parsed
-outcome   2    request sequence                        `Outcome`            as 7; written until 0.1.0, and read
+outcome   2    request sequence                        an outcome           as 11; written until 0.1.0, and read
 refusal   3    request sequence, problem code          –                    a 400 or 401 leaves
 settled   4    request sequences with an outcome       –                    – (rides along: a lost one is found
                                                                             again by asking the store)
 ack       5    escalation taken off the queue          –                    the command line says so
 conflict  6    `Conflict`                              –                    the answer leaves
-outcomes  7    request sequences (memory store only)   list of `Outcome`    a 200 or 202 leaves
+named     7    as 11                                   outcomes             as 11; written before 11, and read
 labels    8    – (memory store only)                   list of `Labelled`   whoever gave them is answered
 artifact  9    when it was last needed (as 8)          set or parameters    whoever keeps it goes on
 promotion 10   `Promotion` (as 8)                      –                    the command line says so
+outcomes  11   request sequences (memory store only)   what is shared, and  a 200 or 202 leaves
+                                                       each outcome's own
 ========= ==== ======================================= ==================== ===================================
 
 A request may be a batch of records. It is closed as a whole, by a refusal frame if any of its records was refused, else
@@ -24,13 +26,15 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import msgspec
 
 from pcs_backend.conformal.calibration import Labelled, Promotion
 from pcs_backend.conformal.store import Artifact
-from pcs_backend.dedup.store import Conflict, Key, Outcome
+from pcs_backend.dedup.store import Conflict
 from pcs_backend.exchange import Envelope, Request
+from pcs_backend.outcome import Key, Outcome, Shared, WholeOutcome
 from pcs_core.wal import Frame, NewFrame
 
 
@@ -43,10 +47,15 @@ class FrameKind(enum.IntEnum):
     SETTLED = 4
     ACK = 5
     CONFLICT = 6
-    OUTCOMES = 7
+    NAMED_OUTCOMES = 7
     LABELS = 8
     ARTIFACT = 9
     PROMOTION = 10
+    OUTCOMES = 11
+
+
+OUTCOME_KINDS = (FrameKind.OUTCOME, FrameKind.NAMED_OUTCOMES, FrameKind.OUTCOMES)
+"""Frames that hold outcomes, one or several."""
 
 
 class Refusal(msgspec.Struct, frozen=True):
@@ -61,6 +70,30 @@ class Refusal(msgspec.Struct, frozen=True):
     request: int
     problem: str
     records: dict[int, str] = {}
+
+
+class _Outcomes(NamedTuple):
+    """Outcomes as kind 11 has them: a list a field, as long as there are outcomes.
+
+    Attributes:
+        all_shared: What some of them share.
+        places: Of each outcome, where in `all_shared` its is.
+        pcs_ids: The fields of `Outcome` from here on.
+        fingerprints: As above.
+        owns: As above.
+        firsts: As above.
+        seconds: As above.
+        inputs: As above.
+    """
+
+    all_shared: list[Shared]
+    places: list[int]
+    pcs_ids: list[str]
+    fingerprints: list[str]
+    owns: list[bytes]
+    firsts: list[bytes]
+    seconds: list[bytes]
+    inputs: list[bytes]
 
 
 class _OutcomeOf(msgspec.Struct, frozen=True):
@@ -88,9 +121,10 @@ class _Needed(msgspec.Struct, frozen=True):
 _encode = msgspec.json.Encoder().encode
 _decode_envelope = msgspec.json.Decoder(Envelope).decode
 _decode_outcome_of = msgspec.json.Decoder(_OutcomeOf).decode
-_decode_outcome = msgspec.msgpack.Decoder(Outcome).decode
+_decode_named = msgspec.msgpack.Decoder(WholeOutcome).decode
+_decode_all_named = msgspec.msgpack.Decoder(list[WholeOutcome]).decode
 _decode_outcomes_of = msgspec.json.Decoder(_OutcomesOf).decode
-_decode_outcomes = msgspec.msgpack.Decoder(list[Outcome]).decode
+_decode_outcomes = msgspec.msgpack.Decoder(_Outcomes).decode
 _pack = msgspec.msgpack.Encoder().encode
 _decode_refusal = msgspec.json.Decoder(Refusal).decode
 _decode_settled = msgspec.json.Decoder(_Settled).decode
@@ -119,18 +153,34 @@ def outcomes_frame(outcomes: Sequence[Outcome], requests: Sequence[int]) -> NewF
         requests: The requests that are closed by them.
     """
     envelope = _encode(_OutcomesOf(list(requests), outcomes[0].stored_at_ms))
-    return NewFrame(FrameKind.OUTCOMES, envelope, _pack(outcomes))
+    all_shared = {id(each.shared): each.shared for each in outcomes}
+    places = {of: place for place, of in enumerate(all_shared)}
+    columns = _Outcomes(
+        list(all_shared.values()),
+        [places[id(each.shared)] for each in outcomes],
+        [each.pcs_id for each in outcomes],
+        [each.fingerprint for each in outcomes],
+        [each.own for each in outcomes],
+        [each.first for each in outcomes],
+        [each.second for each in outcomes],
+        [each.inputs for each in outcomes],
+    )
+    return NewFrame(FrameKind.OUTCOMES, envelope, _pack(columns))
 
 
 def decode_outcomes(frame: Frame) -> list[Outcome]:
-    """Read the outcomes of a frame, of either kind that has them."""
-    if frame.kind == FrameKind.OUTCOME:
-        return [_decode_outcome(frame.payload)]
-    return _decode_outcomes(frame.payload)
+    """Read the outcomes of a frame, of any of `OUTCOME_KINDS`."""
+    match frame.kind:
+        case FrameKind.OUTCOME:
+            return [_decode_named(frame.payload).outcome]
+        case FrameKind.NAMED_OUTCOMES:
+            return [each.outcome for each in _decode_all_named(frame.payload)]
+    found = _decode_outcomes(frame.payload)
+    return [Outcome(found.all_shared[place], *fields) for place, *fields in zip(*found[1:], strict=True)]
 
 
 def requests_closed(frame: Frame) -> list[int]:
-    """Read of such a frame, of either kind, which requests its outcomes close."""
+    """Read of such a frame which requests its outcomes close."""
     if frame.kind == FrameKind.OUTCOME:
         request = _decode_outcome_of(frame.envelope).request
         return [] if request is None else [request]
@@ -138,9 +188,9 @@ def requests_closed(frame: Frame) -> list[int]:
 
 
 def stored_at_ms(frame: Frame) -> int:
-    """Read of such a frame, of either kind, when its outcomes were stored."""
+    """Read of such a frame when its outcomes were stored."""
     if frame.kind == FrameKind.OUTCOME:
-        return _decode_outcome(frame.payload).stored_at_ms
+        return _decode_named(frame.payload).stored_at_ms
     return _decode_outcomes_of(frame.envelope).stored_at_ms
 
 

@@ -16,10 +16,11 @@ from contextlib import AbstractContextManager, nullcontext
 
 from pcs_backend.conformal.calibration import Labelled, Promotion
 from pcs_backend.conformal.store import Artifact
-from pcs_backend.dedup.store import Candidate, Conflict, Key
+from pcs_backend.dedup.store import Candidate, Conflict
 from pcs_backend.errors import InboxUnavailableError
 from pcs_backend.exchange import Received, Request
 from pcs_backend.inbox.frames import (
+    OUTCOME_KINDS,
     FrameKind,
     Refusal,
     ack_frame,
@@ -38,6 +39,7 @@ from pcs_backend.inbox.frames import (
     stored_at_ms,
 )
 from pcs_backend.inbox.group_commit import GroupCommit
+from pcs_backend.outcome import Key
 from pcs_core.errors import WalError
 from pcs_core.ports import Offload
 from pcs_core.wal import Damage, Frame, Ledger, NewFrame, Position, Wal
@@ -292,7 +294,7 @@ class Inbox:
             case FrameKind.SETTLED:
                 for sequence in decode_settled(frame.envelope):
                     self._ledger.close(sequence)
-            case FrameKind.OUTCOME | FrameKind.OUTCOMES:
+            case kind if kind in OUTCOME_KINDS:
                 self._ledger.note_time(position.segment, stored_at_ms(frame) / 1_000)
                 for request in requests_closed(frame):
                     self._ledger.close(request)

@@ -13,15 +13,17 @@ from hypothesis import strategies as st
 import pcs_records
 from gates import gate_of, set_of, weighted_set_of
 from pcs_backend.bulk import verify_many
+from pcs_backend.checking import Judged
 from pcs_backend.conformal.calibration import CLASS_SCORES_MIN, GLOBAL_SCOPE, Signals, decode_set
 from pcs_backend.conformal.density_ratio import DensityRatio
 from pcs_backend.conformal.gate import SCORED_TOGETHER_MIN, Gate
 from pcs_backend.conformal.scores import score_from
 from pcs_backend.conformal.weighted import weighted_benign_thresholds
-from pcs_backend.outcome_body import outcome_bodies, outcome_body, status_of
+from pcs_backend.outcome import Outcome, Shared
+from pcs_backend.outcome_body import outcome_body, status_of, tell_outcomes
 from pcs_core.params import Params
 from pcs_core.record import Record, decode_record
-from pcs_core.verify import verify
+from pcs_core.verify import NOT_ASKED, verify
 
 PARAMS = Params()
 SCORE = score_from("weighted", "{}", PARAMS)
@@ -189,10 +191,14 @@ def test_many_records_are_decided_as_each_is_alone(
     together = gate.decide_all(verdicts, records, signals)
     assert together == [verify(each, PARAMS, gate) for each in records]
     assert gate.decide_all(verdicts, records) == together
-    bodies = outcome_bodies([each.pcs_id for each in records], together, gate)
-    for each, verdict, written in zip(records, together, bodies, strict=True):
-        assert written == outcome_body(each.pcs_id, verdict, gate)
-        body = json.loads(written)
+    told = tell_outcomes(records, [Judged(verdict, gate=gate) for verdict in together])
+    for each, verdict, (*own, form) in zip(records, together, told, strict=True):
+        outcome = Outcome(Shared("default", 200, "", "", 0, 0, form), each.pcs_id, "", *own)
+        assert outcome.body == outcome_body(each.pcs_id, verdict, gate)
+        assert outcome.provenance.encode() == gate.provenance.head + gate.provenance.inputs_of(
+            each, NOT_ASKED
+        )
+        body = json.loads(outcome.body)
         assert (body["decision"] == "ACCEPT") == body["accepted"]
         assert body["decision"] == verdict.decision
         assert body["calibration"]["gate"] == (verdict.decided and verdict.decided.gate)

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from inboxes import NOW_S, Clock, running_rig, signed
-from outcomes import LIFE_MS, NOW_MS, outcome, pcs_id, put
+from outcomes import LIFE_MS, NOW_MS, changed, outcome, pcs_id, put
 from pcs_backend.conformal.calibration import Labelled, Signals
 from pcs_backend.conformal.labelling import Labeller, Labelling, is_whole, read_whole
 from pcs_backend.conformal.provenance import ProvenanceWriter, SetName, read_provenance
@@ -27,7 +27,7 @@ DIGESTS = ("a" * 64, "b" * 64)
 def provenance() -> str:
     benign, bad = (SetName(digest, 3) for digest in DIGESTS)
     writer = ProvenanceWriter("c" * 64, gated=True, benign=benign, bad=bad)
-    return writer.write(decode_record(signed(coh_star=0.25)), NOT_ASKED)
+    return (writer.head + writer.inputs_of(decode_record(signed(coh_star=0.25)), NOT_ASKED)).decode()
 
 
 def line(number: int = 1, label: str = "benign", by: str = "anna", **more: object) -> bytes:
@@ -48,9 +48,7 @@ async def store(tmp_path: Path) -> AsyncIterator[MemoryStore]:
         await put(
             rig.store,
             *(
-                msgspec.structs.replace(
-                    each, provenance=texts.get(number, ""), expires_at_ms=NOW_MS + LIFE_MS
-                )
+                changed(each, provenance=texts.get(number, ""), expires_at_ms=NOW_MS + LIFE_MS)
                 for number, each in enumerate(found, start=1)
             ),
         )
@@ -164,7 +162,7 @@ class TestNotTaken:
         assert [each.tenant for each in await kept(store)] == (["plants"] if status == 200 else [])
 
     async def test_provenance_that_cannot_be_read_is_none(self, store: MemoryStore) -> None:
-        await put(store, msgspec.structs.replace(outcome(7), provenance='{"v":1}'))
+        await put(store, changed(outcome(7), provenance='{"v":1}'))
         assert [status for status, _ in details(await take(store, line(7)))] == [409]
 
 

@@ -19,9 +19,9 @@ from memory_stores import Opened, opened
 from outcomes import outcome
 from pcs_backend.conformal.calibration import Labelled, Promotion
 from pcs_backend.conformal.store import LABELS_MAX, CalibrationStore, digest_of
-from pcs_backend.dedup.store import Key
 from pcs_backend.errors import InboxUnavailableError
 from pcs_backend.inbox.frames import FrameKind, outcomes_frame
+from pcs_backend.outcome import Key
 from pcs_core.wal import Files, NewFrame, PosixFiles, read_snapshot, write_snapshot
 from simulation.disk import Disk
 from simulation.system import System, shipped_files

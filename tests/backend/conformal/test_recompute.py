@@ -12,12 +12,13 @@ import pytest
 
 import pcs_records
 from gates import gate_of, set_of, weighted_set_of
+from outcomes import changed
 from pcs_backend.conformal.calibration import CalibrationSet
 from pcs_backend.conformal.density_ratio import DensityRatio
 from pcs_backend.conformal.gate import Gate
 from pcs_backend.conformal.provenance import digest_of, encode_params, read_provenance
 from pcs_backend.conformal.recompute import artifacts_of, recompute
-from pcs_backend.dedup.store import Outcome
+from pcs_backend.outcome import Outcome, WholeOutcome
 from pcs_backend.outcome_body import outcome_body, status_of
 from pcs_core.direction_proof import Directions, prove_directions
 from pcs_core.params import Params
@@ -34,9 +35,13 @@ def record(**fields: Any) -> Record:
     return decode_record(pcs_records.body(pcs_records.document(**fields)))
 
 
+def provenance_of(judged: Record, gate: Gate, directions: Directions = NOT_ASKED) -> str:
+    return (gate.provenance.head + gate.provenance.inputs_of(judged, directions)).decode()
+
+
 def outcome(judged: Record, gate: Gate, directions: Directions = NOT_ASKED) -> Outcome:
     verdict = verify(judged, PARAMS, gate if gate.decides else None, directions)
-    return Outcome(
+    return WholeOutcome(
         tenant="default",
         pcs_id=judged.pcs_id,
         status=status_of(verdict),
@@ -44,10 +49,10 @@ def outcome(judged: Record, gate: Gate, directions: Directions = NOT_ASKED) -> O
         fingerprint="",
         params_version=PARAMS.version,
         key_id="",
-        provenance=gate.provenance.write(judged, directions),
+        provenance=provenance_of(judged, gate, directions),
         stored_at_ms=0,
         expires_at_ms=0,
-    )
+    ).outcome
 
 
 def artifacts(*sets: CalibrationSet) -> Mapping[str, bytes]:
@@ -116,9 +121,9 @@ def test_an_outcome_of_a_service_without_gate_is_recomputed_without_one() -> Non
 def test_what_was_altered_comes_out_otherwise() -> None:
     stored = outcome(record(), gate_of(SET))
     for altered in (
-        msgspec.structs.replace(stored, status=200 if stored.status == 202 else 202),
-        msgspec.structs.replace(stored, body=stored.body.replace(b"alpha", b"Alpha")),
-        msgspec.structs.replace(stored, provenance=stored.provenance.replace("0.83", "0.82")),
+        changed(stored, status=200 if stored.status == 202 else 202),
+        changed(stored, body=stored.body.replace(b"alpha", b"Alpha")),
+        changed(stored, provenance=stored.provenance.replace("0.83", "0.82")),
     ):
         again = recompute(altered, artifacts(SET))
         assert (again.finding, again.body is None) == ("other", False)
@@ -130,7 +135,7 @@ def test_what_cannot_be_told_is_said() -> None:
     assert recompute(stored, artifacts()).finding == "artifact_missing"
     assert recompute(stored, {**artifacts(SET), SET.digest: b"{}"}).finding == "unreadable"
     for text, finding in (("", "no_provenance"), ("{}", "unreadable"), ('{"v":1}', "unreadable")):
-        without = msgspec.structs.replace(stored, provenance=text)
+        without = changed(stored, provenance=text)
         assert recompute(without, artifacts(SET)).finding == finding
         assert artifacts_of(without) == []
 
@@ -142,10 +147,10 @@ def test_provenance_of_many_is_that_of_each() -> None:
         for at, (n_j, regime) in enumerate(zip(counts, ("sticky", "mixed", "non_sticky"), strict=True))
     ]
     writer = gate_of(SET).provenance
-    together = writer.write_all(judged)
-    assert together == [writer.write(each, NOT_ASKED) for each in judged]
-    for each, text in zip(judged, together, strict=True):
-        provenance = read_provenance(text)
+    together = writer.inputs_of_all(judged)
+    assert together == [writer.inputs_of(each, NOT_ASKED) for each in judged]
+    for each, inputs in zip(judged, together, strict=True):
+        provenance = read_provenance((writer.head + inputs).decode())
         assert provenance is not None
         assert provenance.inputs == (
             *(each.n_j, each.d_hat, each.coh_star, each.r, each.budget, each.regime, each.ft.degraded),
@@ -154,7 +159,7 @@ def test_provenance_of_many_is_that_of_each() -> None:
 
 def test_provenance_gives_labels_the_signals_that_the_score_saw() -> None:
     judged = record(coh_star=0.1234567894, r=0.25)
-    provenance = read_provenance(gate_of(SET).provenance.write(judged, NOT_ASKED))
+    provenance = read_provenance(provenance_of(judged, gate_of(SET)))
     assert provenance is not None
     verdict = verify(judged, PARAMS)
     assert provenance.signals == (verdict.recomputed.d_hat, 0.123456789, 0.25)

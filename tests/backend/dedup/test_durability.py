@@ -7,8 +7,9 @@ import pytest
 
 from pcs_backend.dedup.postgres_store import PostgresStore
 from pcs_backend.dedup.redis_store import RedisStore
-from pcs_backend.dedup.store import Candidate, DedupStore, Outcome
+from pcs_backend.dedup.store import Candidate, DedupStore
 from pcs_backend.errors import StoreUnavailableError
+from pcs_backend.outcome import Outcome, WholeOutcome
 from servers import PostgresServer, RedisServer
 
 NOW_S = 1_750_000_000.0
@@ -19,7 +20,7 @@ def clock() -> float:
 
 
 def outcome(body: bytes) -> Outcome:
-    return Outcome(
+    return WholeOutcome(
         tenant="default",
         pcs_id="0" * 64,
         status=202,
@@ -29,7 +30,7 @@ def outcome(body: bytes) -> Outcome:
         key_id="",
         stored_at_ms=int(NOW_S) * 1_000,
         expires_at_ms=int(NOW_S) * 1_000 + 1_000_000,
-    )
+    ).outcome
 
 
 def numbered(base: Outcome, number: int) -> Outcome:

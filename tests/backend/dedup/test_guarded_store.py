@@ -10,8 +10,8 @@ import pytest
 from inboxes import Clock, running_inbox, turn
 from pcs_backend.dedup.guarded_store import GuardedStore
 from pcs_backend.dedup.memory_store import MemoryStore
-from pcs_backend.dedup.store import Key, Outcome
 from pcs_backend.errors import OutcomeUnreadableError, StoreUnavailableError
+from pcs_backend.outcome import Key, Outcome
 
 KEY = Key("default", "a" * 64)
 

@@ -11,16 +11,17 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from inboxes import NOW_S, WAIT_S, Clock, HeldFiles, turn
 from memory_stores import opened
+from outcomes import changed
 from pcs_backend.dedup.memory_store import MemoryStore
-from pcs_backend.dedup.store import Conflict, Key, Outcome, Placed
+from pcs_backend.dedup.store import Conflict, Placed
 from pcs_backend.errors import DataError, InboxUnavailableError, StoreFullError, StoreUnavailableError
+from pcs_backend.outcome import Key, Outcome, WholeOutcome
 from pcs_logs import segments
 
 LIFE_S = 1_000
@@ -29,7 +30,7 @@ TENANT = "default"
 
 def outcome(number: int, *, status: int = 200, body: bytes = b"{}", stored_at_s: float = NOW_S) -> Outcome:
     stored_at_ms = int(stored_at_s * 1_000)
-    return Outcome(
+    return WholeOutcome(
         tenant=TENANT,
         pcs_id=hashlib.sha256(b"%d" % number).hexdigest(),
         status=status,
@@ -39,7 +40,7 @@ def outcome(number: int, *, status: int = 200, body: bytes = b"{}", stored_at_s:
         key_id="",
         stored_at_ms=stored_at_ms,
         expires_at_ms=stored_at_ms + LIFE_S * 1_000,
-    )
+    ).outcome
 
 
 def conflict(number: int, fingerprint: str = "f") -> Conflict:
@@ -380,7 +381,7 @@ class TestRoom:
     ) -> None:
         """A restart with a shorter DEDUP_TTL_DAYS: the new expire before the old, which came first."""
         async with opened(tmp_path, clock, records_max=2) as first:
-            long_lived = msgspec.structs.replace(outcome(1), expires_at_ms=outcome(1).expires_at_ms * 2)
+            long_lived = changed(outcome(1), expires_at_ms=outcome(1).expires_at_ms * 2)
             await first.put(long_lived)
             await first.put(outcome(2))
             clock.move(LIFE_S)

@@ -6,16 +6,16 @@ import asyncio
 from collections.abc import AsyncIterator
 
 import asyncpg
-import msgspec
 import pytest
 
-from outcomes import LIFE_MS, NOW_MS, Clock, escalation, outcome, put
+from outcomes import LIFE_MS, NOW_MS, Clock, changed, escalation, outcome, put
 from pcs_backend.dedup import migrations as migrating
 from pcs_backend.dedup.migrations import Migration, apply_migrations, load_migrations
 from pcs_backend.dedup.postgres_queries import PARTITIONS
 from pcs_backend.dedup.postgres_store import PostgresStore
-from pcs_backend.dedup.store import Outcome, Placed
+from pcs_backend.dedup.store import Placed
 from pcs_backend.errors import DataError, StoreUnavailableError
+from pcs_backend.outcome import Outcome
 
 
 def clock() -> float:
@@ -219,9 +219,9 @@ class TestPartitions:
         store = PostgresStore(postgres_dsn, moment)
         await store.open()
 
-        late, new = msgspec.structs.replace(first, body=b"late"), outcome(2, status=202)
+        late, new = changed(first, body=b"late"), outcome(2, status=202)
         assert await before.put(late, new) == [new.pcs_id]
-        assert await put(store, late, msgspec.structs.replace(new, body=b"late")) == [
+        assert await put(store, late, changed(new, body=b"late")) == [
             Placed(first, False),
             Placed(new, False),
         ]

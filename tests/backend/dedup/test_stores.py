@@ -10,26 +10,18 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 
 import asyncpg
-import msgspec
 import pytest
 import redis.asyncio
 import uvloop
 
 from faulty_proxy import Faults, FaultyProxy
-from outcomes import LIFE_MS, NOW_MS, Clock, conflict, escalation, outcome, pcs_id, put
+from outcomes import LIFE_MS, NOW_MS, Clock, changed, conflict, escalation, outcome, pcs_id, put
 from pcs_backend.dedup.memory_store import MemoryStore
 from pcs_backend.dedup.postgres_store import PURGE_MAX, PostgresStore
 from pcs_backend.dedup.redis_store import RedisStore
-from pcs_backend.dedup.store import (
-    CONFLICTS_MAX,
-    Candidate,
-    Conflict,
-    DedupStore,
-    Key,
-    Outcome,
-    Placed,
-)
+from pcs_backend.dedup.store import CONFLICTS_MAX, Candidate, Conflict, DedupStore, Placed
 from pcs_backend.errors import ConfigError, StoreUnavailableError
+from pcs_backend.outcome import Key, Outcome
 from servers import Server
 from simulation.store import StoreClient, StoreServer
 from simulation.trace import Trace
@@ -510,7 +502,7 @@ async def test_a_batch_waits_in_key_order_for_what_another_replica_is_storing(
     low, middle, high = sorted(
         (outcome(number, body=b"ours") for number in range(3)), key=lambda each: each.pcs_id
     )
-    theirs = [msgspec.structs.replace(each, body=b"theirs") for each in (middle, high)]
+    theirs = [changed(each, body=b"theirs") for each in (middle, high)]
     other, watcher = await asyncpg.connect(postgres_dsn), await asyncpg.connect(postgres_dsn)
     try:
         async with asyncio.timeout(10):

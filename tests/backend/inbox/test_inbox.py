@@ -15,11 +15,12 @@ from hypothesis import strategies as st
 
 import pcs_records
 from inboxes import NOW_S, HeldFiles, bodies, request, running_inbox, turn
-from pcs_backend.dedup.store import Candidate, Outcome
+from pcs_backend.dedup.store import Candidate
 from pcs_backend.errors import InboxUnavailableError
 from pcs_backend.inbox import inbox as inbox_module
 from pcs_backend.inbox.frames import FrameKind, Refusal
 from pcs_backend.inbox.inbox import Inbox
+from pcs_backend.outcome import Outcome, WholeOutcome
 from pcs_core.errors import WalLockedError
 from pcs_core.wal import Frame
 from pcs_logs import raw_frame, segments
@@ -39,17 +40,17 @@ BODIES = {
 
 def outcome(number: int = 0, *, stored_at_s: float = NOW_S) -> Outcome:
     stored_at_ms = int(stored_at_s * 1_000)
-    return Outcome(
+    return WholeOutcome(
         tenant="default",
         pcs_id=f"{number:064x}",
         status=200,
         body=b"{}",
         fingerprint="f",
-        params_version="0.1",
+        params_version="defaults-1",
         key_id="",
         stored_at_ms=stored_at_ms,
         expires_at_ms=stored_at_ms + 1_000_000,
-    )
+    ).outcome
 
 
 async def append(inbox: Inbox, *contents: bytes, received_at_s: float = NOW_S) -> list[int]:
@@ -340,7 +341,7 @@ class TestRetention:
         async with running_inbox(tmp_path, segment_bytes=self.SEGMENT_BYTES) as inbox:
             before = segments(tmp_path)
             await inbox.retire(NOW_S + 5_000)
-            assert any(b"fingerprint" in each.read_bytes() for each in segments(tmp_path))
+            assert any(b"defaults-1" in each.read_bytes() for each in segments(tmp_path))
             assert await inbox.retire(NOW_S + 6_000) >= 1
             assert segments(tmp_path) == before[-1:]
 
