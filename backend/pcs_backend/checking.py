@@ -5,6 +5,7 @@ The checks of `pcs_core.verify` in the order they have there, each for many reco
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
 
 import msgspec
@@ -102,7 +103,7 @@ class Checker:
         if len(tenants) == 1:
             gate = gates.gate(tenants.pop())
             decided = gate.decide_all(verdicts, [each.record for each in examined], signals)
-            return [Judged(verdict, one, gate) for verdict, one in zip(decided, asked, strict=True)]
+            return list(map(Judged, decided, asked, itertools.repeat(gate)))
         by_tenant: dict[str, list[int]] = {}
         for position, each in enumerate(examined):
             by_tenant.setdefault(each.author.tenant, []).append(position)

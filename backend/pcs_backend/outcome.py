@@ -22,20 +22,22 @@ class Key(NamedTuple):
 class Form(msgspec.Struct, frozen=True, array_like=True):
     """What the texts of outcomes have in common.
 
-    A body is `own before first between second after`, and provenance `head inputs`, of which `own`, `first`, `second` and
-    `inputs` are each outcome's own. Without a block of a gate a body is `own`, and without a head there is no provenance.
+    A body is `own before first between second after`, and provenance `head inputs tail`, of which `own`, `first`, `second`
+    and `inputs` are each outcome's own. Without a block of a gate a body is `own`, and without a head there is no provenance.
 
     Attributes:
         before: Of a gate's block, up to the first score.
         between: Up to the second score; empty where there is no block.
         after: To the end of the body.
         head: How provenance begins.
+        tail: How it ends.
     """
 
     before: bytes = b""
     between: bytes = b""
     after: bytes = b""
     head: bytes = b""
+    tail: bytes = b""
 
 
 PLAIN = Form()
@@ -68,7 +70,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
         own: Of its body, what stands before a gate's block; without one, the body.
         first: The score of benign records as the block writes it; empty without one.
         second: The score of bad records likewise.
-        inputs: Of its provenance, what follows the head.
+        inputs: Of its provenance, what stands between head and tail.
     """
 
     shared: Shared
@@ -130,7 +132,8 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
     @property
     def provenance(self) -> str:
         """What it followed from, see `conformal.provenance`; empty where neither gate nor labels were wanted."""
-        return (self.shared.form.head + self.inputs).decode()
+        form = self.shared.form
+        return b"".join((form.head, self.inputs, form.tail)).decode()
 
 
 Told = tuple[bytes, bytes, bytes, bytes, Form]

@@ -62,7 +62,8 @@ def _tell_one(record: Record, found: Judged) -> Told:
     if gate is None:
         return (bodies[0], b"", b"", b"", PLAIN)
     inputs = gate.provenance.inputs_of(record, found.directions)
-    return next(gate.tell_all(bodies, [found.verdict], [inputs]))
+    is_asked = found.directions is not NOT_ASKED
+    return next(gate.tell_all(bodies, [found.verdict], [inputs], is_asked=is_asked))
 
 
 def _encode_all(pcs_ids: Sequence[str], verdicts: Sequence[Verdict]) -> list[bytes]:

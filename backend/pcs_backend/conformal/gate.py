@@ -40,6 +40,7 @@ SCORED_TOGETHER_MIN = 12
 """Records from which on scoring them in one call is cheaper than one by one."""
 
 _Floats = NDArray[np.float64]
+_FormKey = tuple[Decision, Decision | None, Pieces, bool]
 _DECISIONS: tuple[Decision, ...] = get_args(Decision)
 _ACCEPT, _REJECT, _ESCALATE = range(3)
 """Positions of the decisions above."""
@@ -126,7 +127,7 @@ class Gate:
             and (benign.score.name, benign.score.parameters) == (bad.score.name, bad.score.parameters)
         )
         self._is_weighted = any(each is not None and each.ratio is not None for each in (benign, bad))
-        self._forms: dict[tuple[Decision, Decision | None, Pieces], Form] = {}
+        self._forms: dict[_FormKey, Form] = {}
 
     def decide(self, d_hat: float, coh_star: float, r: float) -> Decided:
         """Decide on a record. See `pcs_core.verify.Calibration`."""
@@ -176,18 +177,22 @@ class Gate:
         seconds: Sequence[float | None] = firsts
         if bad is not benign:
             seconds = [None] * len(records) if bad is None else bad.tolist()
+        decisions = self._decisions(benign, bad, len(records))
         return [
             # An accepted record, as almost all are, has no further reason.
             Verdict(verdict.reasons, verdict.recomputed, Decided(decision, first, second))
             if decision == "ACCEPT"
             else verdict.gated(Decided(decision, first, second))
-            for verdict, decision, first, second in zip(
-                verdicts, self._decisions(benign, bad, len(records)), firsts, seconds, strict=True
-            )
+            for verdict, decision, first, second in zip(verdicts, decisions, firsts, seconds, strict=True)
         ]
 
     def tell_all(
-        self, bodies: Sequence[bytes], verdicts: Sequence[Verdict], inputs: Iterable[bytes]
+        self,
+        bodies: Sequence[bytes],
+        verdicts: Sequence[Verdict],
+        inputs: Iterable[bytes],
+        *,
+        is_asked: bool = False,
     ) -> Iterator[Told]:
         """Return what is told of each outcome: with a gate that is on, a body has `decision` and its block (contract §4).
 
@@ -195,33 +200,34 @@ class Gate:
             bodies: Of the answers, without them.
             verdicts: What was decided of each.
             inputs: Of the provenance of each, see `ProvenanceWriter`.
+            is_asked: Whether something was asked of their directions.
         """
         if not self.decides:
             nothing = itertools.repeat(b"")
-            without = itertools.repeat(Form(head=self.provenance.head))
-            return zip(bodies, nothing, nothing, inputs, without, strict=False)
-        decided = [each.decided for each in verdicts]
-        firsts = _spelled([None if each is None else each.benign_score for each in decided])
+            form = Form(head=self.provenance.head, tail=self.provenance.tail(is_asked=is_asked))
+            return zip(bodies, nothing, nothing, inputs, itertools.repeat(form), strict=False)
+        decided = [each.decided for each in verdicts if each.decided is not None]
+        firsts = _spelled([each.benign_score for each in decided])
         seconds = firsts
         if not self._scores_are_one:
-            seconds = _spelled([None if each is None else each.bad_score for each in decided])
-        accepted = self._form("ACCEPT", None if self.benign is None and self.bad is None else "ACCEPT")
+            seconds = _spelled([each.bad_score for each in decided])
+        by_gate: Decision | None = None if self.benign is None and self.bad is None else "ACCEPT"
+        accepted = self._form("ACCEPT", by_gate, FIRST_PIECES, is_asked)
         forms = [
-            self._form(verdict.decision, one.gate, one.pieces)
-            if (verdict.reasons or self._is_weighted) and one is not None
+            self._form(verdict.decision, one.gate, one.pieces, is_asked)
+            if verdict.reasons or self._is_weighted
             else accepted
             for verdict, one in zip(verdicts, decided, strict=True)
         ]
         return zip([body[:-1] for body in bodies], firsts, seconds, inputs, forms, strict=True)
 
-    def _form(self, decision: Decision, gate: Decision | None, pieces: Pieces = FIRST_PIECES) -> Form:
+    def _form(self, *key: *_FormKey) -> Form:
         """Return what the texts of all records share that are decided so."""
-        key = (decision, gate, pieces)
         if (form := self._forms.get(key)) is None:
             form = self._forms[key] = self._write_form(*key)
         return form
 
-    def _write_form(self, decision: Decision, gate: Decision | None, pieces: Pieces) -> Form:
+    def _write_form(self, decision: Decision, gate: Decision | None, pieces: Pieces, is_asked: bool) -> Form:
         sides = {"benign": (self.benign, "alpha"), "bad": (self.bad, "delta")}
         block = {
             "decision": decision,
@@ -240,7 +246,7 @@ class Gate:
         if self.bad is None:
             text += b"\0"
         before, between, after = text.split(b"\0")
-        return Form(before, between, after, self.provenance.head)
+        return Form(before, between, after, self.provenance.head, self.provenance.tail(is_asked=is_asked))
 
     def _decisions(
         self, benign: _Floats | None, bad: _Floats | None, count: int

@@ -164,10 +164,10 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 
 
 class ProvenanceWriter:
-    """Writes what is stored with the outcomes of one gate: a head that they share, and the inputs of each.
+    """Writes what is stored with the outcomes of one gate: each begins with `head`, and ends with what `tail` gives.
 
     Attributes:
-        head: What the provenance of each begins with; what follows are its inputs.
+        head: Up to the inputs of the record.
     """
 
     def __init__(self, params_digest: str, *, gated: bool, benign: SetName, bad: SetName) -> None:
@@ -188,20 +188,24 @@ class ProvenanceWriter:
         }
         if bad != benign:
             shared["other_bad"] = bad
-        self.head = msgspec.json.encode(shared)[:-1] + b',"inputs":'
+        self.head = msgspec.json.encode(shared)[:-1] + b',"inputs":[{'
+
+    @staticmethod
+    def tail(*, is_asked: bool) -> bytes:
+        """Return what follows the inputs of a record, by whether something was asked of its directions."""
+        return b"}" if is_asked else b"]}"
 
     def inputs_of(self, record: Record, directions: Directions) -> bytes:
         """Return the inputs of one record, and what was asked of its directions."""
+        inputs = self.inputs_of_all([record])[0]
         if directions is NOT_ASKED:
-            return self.inputs_of_all([record])[0]
-        asked = msgspec.json.encode(_direction_inputs(record, directions))
-        return b'%b,"directions":%b}' % (orjson.dumps(_inputs([record])[0]), asked)
+            return inputs
+        return b'%b],"directions":%b' % (inputs, msgspec.json.encode(_direction_inputs(record, directions)))
 
     def inputs_of_all(self, records: Sequence[Record]) -> list[bytes]:
         """Return `inputs_of` each of some records, one or more, of whose directions nothing was asked."""
         # Between two records stands what stands nowhere in one: scales are digits, and regimes are words.
-        together = orjson.dumps(_inputs(records))[3:-2]
-        return [b"[{%b]}" % inputs for inputs in together.split(b"],[{")]
+        return orjson.dumps(_inputs(records))[3:-2].split(b"],[{")
 
 
 def _inputs(records: Sequence[Record]) -> list[tuple[object, ...]]:

@@ -27,7 +27,8 @@ DIGESTS = ("a" * 64, "b" * 64)
 def provenance() -> str:
     benign, bad = (SetName(digest, 3) for digest in DIGESTS)
     writer = ProvenanceWriter("c" * 64, gated=True, benign=benign, bad=bad)
-    return (writer.head + writer.inputs_of(decode_record(signed(coh_star=0.25)), NOT_ASKED)).decode()
+    inputs = writer.inputs_of(decode_record(signed(coh_star=0.25)), NOT_ASKED)
+    return (writer.head + inputs + writer.tail(is_asked=False)).decode()
 
 
 def line(number: int = 1, label: str = "benign", by: str = "anna", **more: object) -> bytes:

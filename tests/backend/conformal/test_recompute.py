@@ -13,13 +13,14 @@ import pytest
 import pcs_records
 from gates import gate_of, set_of, weighted_set_of
 from outcomes import changed
+from pcs_backend.checking import Judged
 from pcs_backend.conformal.calibration import CalibrationSet
 from pcs_backend.conformal.density_ratio import DensityRatio
 from pcs_backend.conformal.gate import Gate
 from pcs_backend.conformal.provenance import digest_of, encode_params, read_provenance
 from pcs_backend.conformal.recompute import artifacts_of, recompute
-from pcs_backend.outcome import Outcome, WholeOutcome
-from pcs_backend.outcome_body import outcome_body, status_of
+from pcs_backend.outcome import Outcome, Shared
+from pcs_backend.outcome_body import status_of, tell_outcomes
 from pcs_core.direction_proof import Directions, prove_directions
 from pcs_core.params import Params
 from pcs_core.record import Record, decode_record
@@ -35,24 +36,12 @@ def record(**fields: Any) -> Record:
     return decode_record(pcs_records.body(pcs_records.document(**fields)))
 
 
-def provenance_of(judged: Record, gate: Gate, directions: Directions = NOT_ASKED) -> str:
-    return (gate.provenance.head + gate.provenance.inputs_of(judged, directions)).decode()
-
-
 def outcome(judged: Record, gate: Gate, directions: Directions = NOT_ASKED) -> Outcome:
     verdict = verify(judged, PARAMS, gate if gate.decides else None, directions)
-    return WholeOutcome(
-        tenant="default",
-        pcs_id=judged.pcs_id,
-        status=status_of(verdict),
-        body=outcome_body(judged.pcs_id, verdict, gate),
-        fingerprint="",
-        params_version=PARAMS.version,
-        key_id="",
-        provenance=provenance_of(judged, gate, directions),
-        stored_at_ms=0,
-        expires_at_ms=0,
-    ).outcome
+    ((*own, form),) = tell_outcomes([judged], [Judged(verdict, directions, gate)])
+    return Outcome(
+        Shared("default", status_of(verdict), PARAMS.version, "", 0, 0, form), judged.pcs_id, "", *own
+    )
 
 
 def artifacts(*sets: CalibrationSet) -> Mapping[str, bytes]:
@@ -150,7 +139,7 @@ def test_provenance_of_many_is_that_of_each() -> None:
     together = writer.inputs_of_all(judged)
     assert together == [writer.inputs_of(each, NOT_ASKED) for each in judged]
     for each, inputs in zip(judged, together, strict=True):
-        provenance = read_provenance((writer.head + inputs).decode())
+        provenance = read_provenance((writer.head + inputs + writer.tail(is_asked=False)).decode())
         assert provenance is not None
         assert provenance.inputs == (
             *(each.n_j, each.d_hat, each.coh_star, each.r, each.budget, each.regime, each.ft.degraded),
@@ -159,7 +148,7 @@ def test_provenance_of_many_is_that_of_each() -> None:
 
 def test_provenance_gives_labels_the_signals_that_the_score_saw() -> None:
     judged = record(coh_star=0.1234567894, r=0.25)
-    provenance = read_provenance(provenance_of(judged, gate_of(SET)))
+    provenance = read_provenance(outcome(judged, gate_of(SET)).provenance)
     assert provenance is not None
     verdict = verify(judged, PARAMS)
     assert provenance.signals == (verdict.recomputed.d_hat, 0.123456789, 0.25)
