@@ -145,35 +145,54 @@ def canonical_payloads(records: Sequence[Record]) -> list[bytes]:
 
 
 class Verified(NamedTuple):
-    """What `verify_many` found.
+    """What `verify_many` found, in order.
 
     Attributes:
-        verdicts: One a record, in order.
+        reasons: Of each record, why it is escalated; empty for most.
+        recomputed: The verifier's own figures of each.
         signals: Shape (n, 3), what a gate decides on: recomputed D̂, coh★ and r, rounded. `None` where some of the
             records were verified one by one.
     """
 
-    verdicts: list[Verdict]
+    reasons: list[tuple[Reason, ...]]
+    recomputed: list[Recomputed]
     signals: _Floats | None = None
+
+    @property
+    def verdicts(self) -> list[Verdict]:
+        """The verdicts, of records that no gate decides on."""
+        return list(map(Verdict, self.reasons, self.recomputed))
+
+    def at(self, positions: Sequence[int]) -> Verified:
+        """Return what was found of some of the records."""
+        return Verified(
+            [self.reasons[each] for each in positions],
+            [self.recomputed[each] for each in positions],
+            None if self.signals is None else self.signals[positions],
+        )
 
 
 def verify_many(records: Sequence[Record], params: Params) -> Verified:
     """Return `verify` of each record."""
     if len(records) < VERIFIED_TOGETHER_MIN:
-        return Verified([verify(each, params) for each in records])
+        verdicts = [verify(each, params) for each in records]
+        return Verified([each.reasons for each in verdicts], [each.recomputed for each in verdicts])
     by_scales: dict[tuple[int, ...], list[int]] = {}
     for position, each in enumerate(records):
         by_scales.setdefault(tuple(each.scales), []).append(position)
     if len(by_scales) == 1:
         return _verify_group(next(iter(by_scales)), records, params)
-    verdicts: dict[int, Verdict] = {}
+    found: dict[int, tuple[tuple[Reason, ...], Recomputed]] = {}
     for scales, positions in by_scales.items():
         group = [records[position] for position in positions]
-        if len(group) < VERIFIED_TOGETHER_MIN:
-            verdicts.update((position, verify(records[position], params)) for position in positions)
-        else:
-            verdicts.update(zip(positions, _verify_group(scales, group, params).verdicts, strict=True))
-    return Verified([verdicts[position] for position in range(len(records))])
+        reasons, recomputed, _ = (
+            verify_many(group, params)
+            if len(group) < VERIFIED_TOGETHER_MIN
+            else _verify_group(scales, group, params)
+        )
+        found.update(zip(positions, zip(reasons, recomputed, strict=True), strict=True))
+    in_order = [found[position] for position in range(len(records))]
+    return Verified([reasons for reasons, _ in in_order], [recomputed for _, recomputed in in_order])
 
 
 def fingerprint(record: Record) -> str:
@@ -308,19 +327,17 @@ def _verify_group(scales: tuple[int, ...], records: Sequence[Record], params: Pa
             np.array([each.ft.degraded for each in records]),
         )
     )
-    reasons: dict[int, list[Reason]] = {}
+    reasons: list[tuple[Reason, ...]] = [()] * len(records)
     if failed.any():
         for reason, position in np.argwhere(failed).tolist():
-            reasons.setdefault(position, []).append(_REASONS[reason])
-    recomputed = zip(slope.tolist(), regime[1].tolist(), budget[1].tolist(), strict=True)
-    verdicts = [
-        Verdict(
-            tuple(reasons[position]) if position in reasons else (),
-            Recomputed(own_slope, _REGIMES[own_regime], own_budget),
+            reasons[position] += (_REASONS[reason],)
+    recomputed = [
+        Recomputed(own_slope, _REGIMES[own_regime], own_budget)
+        for own_slope, own_regime, own_budget in zip(
+            slope.tolist(), regime[1].tolist(), budget[1].tolist(), strict=True
         )
-        for position, (own_slope, own_regime, own_budget) in enumerate(recomputed)
     ]
-    return Verified(verdicts, np.stack((slope, coh_star, r), axis=1))
+    return Verified(reasons, recomputed, np.stack((slope, coh_star, r), axis=1))
 
 
 class _Columns(NamedTuple):

@@ -65,7 +65,7 @@ class Checker:
         Raises:
             StoreUnavailableError: Calibration sets are wanted and could not be read yet.
         """
-        verdicts, signals = verify_many([each.record for each in examined], self._params)
+        verified = verify_many([each.record for each in examined], self._params)
         asked: Sequence[Directions] = [NOT_ASKED] * len(examined)
         trust = self._trust()
         if trust.direction_keys:
@@ -73,22 +73,27 @@ class Checker:
                 trust.directions(each.record, each.author.tenant, each.entry.received.request)
                 for each in examined
             ]
-            verdicts = await self._check_directions(examined, verdicts, asked)
+            verified = await self._check_directions(examined, verified, asked)
         if self._gates is None:
-            return list(map(Judged, verdicts, asked))
+            return list(map(Judged, verified.verdicts, asked))
         await self._gates.load()
-        return self._decide(self._gates, examined, Verified(verdicts, signals), asked)
+        return self._decide(self._gates, examined, verified, asked)
 
     async def _check_directions(
-        self, examined: Sequence[Examined], verdicts: Sequence[Verdict], asked: Sequence[Directions]
-    ) -> list[Verdict]:
+        self, examined: Sequence[Examined], verified: Verified, asked: Sequence[Directions]
+    ) -> Verified:
         """Add what is wrong with directions. Proofs cost half a millisecond each, so they are checked off the loop."""
         pairs = [(each.record, directions) for each, directions in zip(examined, asked, strict=True)]
         if any(record.direction_proof is not None for record, _ in pairs):
-            reasons = await self._offload.run(lambda: [check_directions(*each) for each in pairs])
+            wrong = await self._offload.run(lambda: [check_directions(*each) for each in pairs])
         else:
-            reasons = [check_directions(*each) for each in pairs]
-        return [verdict.adding(reason) for verdict, reason in zip(verdicts, reasons, strict=True)]
+            wrong = [check_directions(*each) for each in pairs]
+        return verified._replace(
+            reasons=[
+                reasons if reason is None else (*reasons, reason)
+                for reasons, reason in zip(verified.reasons, wrong, strict=True)
+            ]
+        )
 
     def _decide(
         self,
@@ -98,11 +103,10 @@ class Checker:
         asked: Sequence[Directions],
     ) -> list[Judged]:
         """Add what each tenant's gate says."""
-        verdicts, signals = verified
         tenants = {each.author.tenant for each in examined}
         if len(tenants) == 1:
             gate = gates.gate(tenants.pop())
-            decided = gate.decide_all(verdicts, [each.record for each in examined], signals)
+            decided = gate.decide_all(verified, [each.record for each in examined])
             return list(map(Judged, decided, asked, itertools.repeat(gate)))
         by_tenant: dict[str, list[int]] = {}
         for position, each in enumerate(examined):
@@ -111,9 +115,7 @@ class Checker:
         for tenant, positions in by_tenant.items():
             gate = gates.gate(tenant)
             decided = gate.decide_all(
-                [verdicts[position] for position in positions],
-                [examined[position].record for position in positions],
-                None if signals is None else signals[positions],
+                verified.at(positions), [examined[position].record for position in positions]
             )
             for position, verdict in zip(positions, decided, strict=True):
                 judged[position] = Judged(verdict, asked[position], gate)

@@ -106,7 +106,8 @@ def test_verdicts_are_the_plain_ones(batch: list[Record], params: Params) -> Non
     alike = [each for each in batch for _ in range(VERIFIED_TOGETHER_MIN)]
     for sequence in (batch, alike):
         expected = [verify(each, params) for each in sequence]
-        found, signals = verify_many(sequence, params)
+        verified = verify_many(sequence, params)
+        found, signals = verified.verdicts, verified.signals
         assert found == expected
         assert msgspec.json.encode(found) == msgspec.json.encode(expected)
         if signals is not None:

@@ -18,7 +18,7 @@ import orjson
 from msgspec import UNSET
 from numpy.typing import NDArray
 
-from pcs_backend.bulk import round9_all
+from pcs_backend.bulk import Verified, round9_all
 from pcs_backend.conformal.calibration import (
     CLASS_SCORES_MIN,
     GLOBAL_SCOPE,
@@ -144,28 +144,25 @@ class Gate:
             pieces = (benign_piece, bad_piece)
         return Decided(self._decision(benign, bad, pieces), benign, bad, pieces)
 
-    def decide_all(
-        self, verdicts: Sequence[Verdict], records: Sequence[Record], signals: _Floats | None = None
-    ) -> list[Verdict]:
+    def decide_all(self, verified: Verified, records: Sequence[Record]) -> list[Verdict]:
         """Return verdicts with what the gate says: what `decide` says of each, in one go.
 
         Args:
-            verdicts: Of the other checks.
-            records: Whose they are.
-            signals: Theirs, if they were all verified together: see `bulk.Verified`.
+            verified: What the other checks found.
+            records: Whose it is.
         """
         if not self.decides:
-            return list(verdicts)
-        if len(verdicts) < SCORED_TOGETHER_MIN or self._is_weighted:
+            return verified.verdicts
+        if len(records) < SCORED_TOGETHER_MIN or self._is_weighted:
             return [
                 verdict.gated(self.decide(verdict.recomputed.d_hat, round9(each.coh_star), round9(each.r)))
-                for verdict, each in zip(verdicts, records, strict=True)
+                for verdict, each in zip(verified.verdicts, records, strict=True)
             ]
-        if signals is None:
+        if (signals := verified.signals) is None:
             signals = np.array(
                 [
-                    (verdict.recomputed.d_hat, each.coh_star, each.r)
-                    for verdict, each in zip(verdicts, records, strict=True)
+                    (recomputed.d_hat, each.coh_star, each.r)
+                    for recomputed, each in zip(verified.recomputed, records, strict=True)
                 ]
             )
             signals[:, 1:] = round9_all(signals[:, 1:])
@@ -180,10 +177,12 @@ class Gate:
         decisions = self._decisions(benign, bad, len(records))
         return [
             # An accepted record, as almost all are, has no further reason.
-            Verdict(verdict.reasons, verdict.recomputed, Decided(decision, first, second))
+            Verdict(reasons, recomputed, Decided(decision, first, second))
             if decision == "ACCEPT"
-            else verdict.gated(Decided(decision, first, second))
-            for verdict, decision, first, second in zip(verdicts, decisions, firsts, seconds, strict=True)
+            else Verdict(reasons, recomputed).gated(Decided(decision, first, second))
+            for reasons, recomputed, decision, first, second in zip(
+                verified.reasons, verified.recomputed, decisions, firsts, seconds, strict=True
+            )
         ]
 
     def tell_all(

@@ -157,7 +157,7 @@ def outcomes_frame(outcomes: Sequence[Outcome], requests: Sequence[int]) -> NewF
     places = {of: place for place, of in enumerate(all_shared)}
     columns = _Outcomes(
         list(all_shared.values()),
-        [places[id(each.shared)] for each in outcomes],
+        [places[id(each.shared)] for each in outcomes] if len(places) > 1 else [0] * len(outcomes),
         [each.pcs_id for each in outcomes],
         [each.fingerprint for each in outcomes],
         [each.own for each in outcomes],

@@ -187,10 +187,10 @@ def test_many_records_are_decided_as_each_is_alone(
         record(coh_star=coh_star, r=r, epoch=at, N_j={"2": 1, "4": 2, "8": 3, "16": 17, "32": 17 + count})
         for at, (coh_star, r, count) in enumerate(signals)
     ]
-    verdicts, signals = verify_many(records, PARAMS)
-    together = gate.decide_all(verdicts, records, signals)
+    verified = verify_many(records, PARAMS)
+    together = gate.decide_all(verified, records)
     assert together == [verify(each, PARAMS, gate) for each in records]
-    assert gate.decide_all(verdicts, records) == together
+    assert gate.decide_all(verified._replace(signals=None), records) == together
     told = tell_outcomes(records, [Judged(verdict, gate=gate) for verdict in together])
     for each, verdict, (*own, form) in zip(records, together, told, strict=True):
         outcome = Outcome(Shared("default", 200, "", "", 0, 0, form), each.pcs_id, "", *own)
