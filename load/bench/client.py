@@ -17,17 +17,15 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import msgspec
-import orjson
-import psutil
 import uvloop
 
-from bench.job import QUANTILES, Found, Job
+from bench.job import Found, Job
 from bench.pool import Pool
+from bench.wire import HOST, check_answer, cpu_s, family, quantiles_ms, requests_of
 
 ANSWER_TIMEOUT_S = 30.0
 """How long no answer may come; what is missing then is counted as wrong."""
 
-_HOST = "127.0.0.1"
 _TICK_S = 0.001
 _NEVER = 0.0
 
@@ -87,7 +85,7 @@ class _Load:
         self.behind_s = 0.0
         self.began_s = self.ended_s = 0.0
         self.cpu_s = self.own_cpu_s = 0.0
-        self._pids = _family(job.pids)
+        self._pids = family(job.pids)
         self._warmup = int(count * job.warmup)
         self._next = 0
         self._open_answers = count
@@ -208,7 +206,7 @@ class _Load:
         port = self.job.ports[self._opened % len(self.job.ports)]
         try:
             _, connection = await asyncio.get_running_loop().create_connection(
-                lambda: _Connection(self), _HOST, port, family=socket.AF_INET
+                lambda: _Connection(self), HOST, port, family=socket.AF_INET
             )
         except OSError:
             self._opened -= 1
@@ -223,13 +221,13 @@ class _Load:
     def _begin_if(self, number: int) -> None:
         if number == self._warmup:
             self.began_s = time.perf_counter()
-            self.cpu_s = -_cpu_s(self._pids)
+            self.cpu_s = -cpu_s(self._pids)
             self.own_cpu_s = -time.process_time()
 
     def _end(self) -> None:
         if not self.ended_s:
             self.ended_s = time.perf_counter()
-            self.cpu_s += _cpu_s(self._pids)
+            self.cpu_s += cpu_s(self._pids)
             self.own_cpu_s += time.process_time()
 
 
@@ -237,7 +235,7 @@ def main() -> None:
     """Run one job."""
     job = msgspec.json.decode(sys.stdin.buffer.read(), type=Job)
     bodies, ids = Pool(Path(job.bodies), Path(job.ids), job.pool_count).read(job.first, job.count)
-    requests, groups = _requests(job, bodies, ids)
+    requests, groups = requests_of(job, bodies, ids)
     del bodies
     # What is here is kept to the end; nothing that is made later refers to itself.
     gc.freeze()
@@ -250,37 +248,6 @@ async def _run(job: Job, requests: Sequence[bytes]) -> _Load:
     load = _Load(job, requests)
     await load.run()
     return load
-
-
-def _requests(
-    job: Job, bodies: Sequence[bytes], ids: Sequence[bytes]
-) -> tuple[list[bytes], list[list[bytes]]]:
-    """Return whole requests, and the ids that each one holds."""
-    kind = b"application/x-ndjson" if job.batch else b"application/json"
-    head = b"POST %b HTTP/1.1\r\nHost: %b:%d\r\nContent-Type: %b\r\nContent-Length: " % (
-        job.path.encode(),
-        _HOST.encode(),
-        job.ports[0],
-        kind,
-    )
-    size = job.batch or 1
-    requests, groups = [], []
-    for at in range(0, len(bodies), size):
-        body = b"\n".join(bodies[at : at + size])
-        requests.append(b"%b%d\r\n\r\n%b" % (head, len(body), body))
-        groups.append(list(ids[at : at + size]))
-    return requests, groups
-
-
-def _family(pids: Sequence[int]) -> list[int]:
-    """Return processes and their children. Asked once: it takes milliseconds."""
-    children = {child.pid for pid in pids for child in psutil.Process(pid).children(recursive=True)}
-    return sorted(children.union(pids))
-
-
-def _cpu_s(pids: Sequence[int]) -> float:
-    """CPU time of processes, all their threads. The number of such a clock: see clock_getcpuclockid(3)."""
-    return sum(time.clock_gettime((~pid << 3) | 2) for pid in pids)
 
 
 def _found(load: _Load, groups: Sequence[Sequence[bytes]]) -> Found:
@@ -304,7 +271,7 @@ def _found(load: _Load, groups: Sequence[Sequence[bytes]]) -> Found:
         good = (
             len(ids)
             if job.constant and status == b"200"
-            else _check(data, ids, lines, wrong, batch=job.batch > 0)
+            else check_answer(data, ids, lines, wrong, batch=job.batch > 0)
         )
         answered += good
         if load.began_s <= due:
@@ -319,51 +286,13 @@ def _found(load: _Load, groups: Sequence[Sequence[bytes]]) -> Found:
         seconds=seconds,
         records=answered,
         refused=refused,
-        latency_ms=_quantiles_ms(took),
+        latency_ms=quantiles_ms(took),
         cpu_us=load.cpu_s / max(1, measured) * 1e6,
         client_cpu=load.own_cpu_s / seconds,
-        refused_ms=_quantiles_ms(took_refused),
+        refused_ms=quantiles_ms(took_refused),
         behind_ms=load.behind_s * 1e3,
         wrong=dict(wrong),
     )
-
-
-def _check(data: bytes, ids: Sequence[bytes], lines: list[bytes], wrong: Counter[str], *, batch: bool) -> int:
-    """Compare an answer with what was sent; returns how many records have an outcome."""
-    status, body = data[9:12], data[data.find(b"\r\n\r\n") + 4 :]
-    if not batch:
-        entries = [(status, body)]
-    elif status != b"200":
-        wrong[f"status {status.decode()}"] += len(ids)
-        return 0
-    else:
-        entries = [_entry(line) for line in body.splitlines()]
-    if len(entries) != len(ids):
-        wrong["another number of entries"] += len(ids)
-        return 0
-    good = 0
-    for (each_status, each_body), pcs_id in zip(entries, ids, strict=True):
-        if each_status not in {b"200", b"202"}:
-            wrong[f"status {each_status.decode()}"] += 1
-        elif orjson.loads(each_body)["pcs_id"].encode() != pcs_id:
-            wrong["the outcome of another record"] += 1
-        else:
-            good += 1
-            lines.append(b"%b %b %b\n" % (pcs_id, each_status, each_body))
-    return good
-
-
-def _entry(line: bytes) -> tuple[bytes, bytes]:
-    """Return status and body of one entry of a batch's answer; the body's bytes as they stand there."""
-    at = line.find(b'"body":')
-    return str(orjson.loads(line)["status"]).encode(), line[at + 7 : -1]
-
-
-def _quantiles_ms(seconds: list[float]) -> list[float]:
-    if not seconds:
-        return [0.0] * len(QUANTILES)
-    seconds.sort()
-    return [seconds[min(len(seconds) - 1, int(len(seconds) * share))] * 1e3 for share in QUANTILES]
 
 
 if __name__ == "__main__":

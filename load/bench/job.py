@@ -72,4 +72,34 @@ class Found(msgspec.Struct, kw_only=True):
     wrong: dict[str, int]
 
 
+class Turn(msgspec.Struct, kw_only=True):
+    """What one of two services did in its turns; as `Found`.
+
+    Attributes:
+        rate: Records a second of its turns.
+        records: Records that were answered, over the whole run.
+        latency_ms: Quantiles of a request's time.
+        cpu_us: CPU time a record, between its turns included.
+        wrong: What was wrong with answers.
+    """
+
+    rate: float
+    records: int
+    latency_ms: list[float]
+    cpu_us: float
+    wrong: dict[str, int]
+
+
+class Turns(msgspec.Struct, kw_only=True):
+    """What the client of two services found.
+
+    Attributes:
+        ratio: Records a second of the first against the second: the median over pairs of turns.
+        sides: Both, in order.
+    """
+
+    ratio: float
+    sides: list[Turn]
+
+
 QUANTILES = (0.5, 0.95, 0.99, 0.999, 1.0)

@@ -19,7 +19,7 @@ import msgspec
 import orjson
 import uvloop
 
-from bench.job import Found, Job
+from bench.job import Found, Job, Turns
 from bench.pool import ED25519_PUBLIC_B64, HMAC_SECRET, Pool, make_pool
 from gates import promote, set_of
 from pcs_backend.engine import SNAPSHOT
@@ -202,6 +202,42 @@ class Rig:
             figures.wrong |= self.replay(services, answers)
         return figures
 
+    def run_in_turn(self, setup: Setup, beside: Setup, load: Load) -> Figures:
+        """Run two services beside each other under the same load in turn, then look for every answered record.
+
+        Returns:
+            The figures of the first; `more` has the second's, and the ratio of the rates.
+        """
+        with contextlib.ExitStack() as stack:
+            folder = stack.enter_context(self.scratch())
+            sides: list[tuple[list[Backend], Path]] = []
+            for number, each in enumerate((setup, beside)):
+                home = folder / str(number)
+                home.mkdir()
+                sides.append((stack.enter_context(self.services(each, home)), home / "answers"))
+            jobs = [
+                self._job(services, self.pool(setup.algorithm), load, answers) for services, answers in sides
+            ]
+            output = self.python("bench.turns", stdin=msgspec.json.encode(jobs))
+            found = msgspec.json.decode(output, type=Turns)
+            first, second = found.sides
+            figures = Figures(
+                rate=first.rate,
+                latency_ms=first.latency_ms,
+                cpu_us=first.cpu_us,
+                records_a_sync=first.records / syncs(sides[0][0]),
+                more={
+                    "ratio": found.ratio,
+                    "beside_rate": second.rate,
+                    "beside_cpu_us": second.cpu_us,
+                },
+                wrong=first.wrong | second.wrong,
+            )
+            for services, answers in sides:
+                kill(services)
+                figures.wrong |= self.replay(services, answers)
+        return figures
+
     def drive(
         self,
         services: list[Backend],
@@ -212,7 +248,19 @@ class Rig:
         constant: bool = False,
     ) -> Found:
         """Run the client in a process of its own."""
-        job = Job(
+        job = self._job(services, pool, load, answers, constant=constant)
+        return msgspec.json.decode(self.python("bench.client", stdin=msgspec.json.encode(job)), type=Found)
+
+    def _job(
+        self,
+        services: list[Backend],
+        pool: Pool,
+        load: Load,
+        answers: Path | None = None,
+        *,
+        constant: bool = False,
+    ) -> Job:
+        return Job(
             ports=[urlsplit(service.url).port or 0 for service in services],
             path=BATCH_PATH if load.batch and not constant else SUBMIT_PATH,
             bodies=str(pool.bodies),
@@ -223,7 +271,6 @@ class Rig:
             constant=constant,
             **msgspec.structs.asdict(load),
         )
-        return msgspec.json.decode(self.python("bench.client", stdin=msgspec.json.encode(job)), type=Found)
 
     def replay(self, services: list[Backend], *answers: Path) -> dict[str, int]:
         """Return what is missing of the answers, once the services are gone."""

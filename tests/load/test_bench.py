@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -87,6 +89,32 @@ def count_missing(answers: Path, backend: Backend) -> dict[str, int]:
     return json.loads(done.stdout)
 
 
+@contextlib.contextmanager
+def constant_server(folder: Path) -> Iterator[dict[str, object]]:
+    """Give a job of 40 records for F1, which answers everything with the outcome of one record that nobody sent."""
+    bodies = folder / "records.ndjson"
+    made = python("bench.records", str(bodies), "--count", "40")
+    assert made.returncode == 0, made.stderr.decode()
+    ids = folder / "ids"
+    ids.write_text("".join(json.loads(line)["pcs_id"] for line in bodies.read_text().splitlines()))
+    server = Backend(folder, PYTHONPATH=str(ROOT / "load"))
+    server.command = [sys.executable, "-m", "bench.floors.http"]
+    server.start(wait_ready=False)
+    try:
+        yield {
+            "ports": [int(server.url.rpartition(":")[2])],
+            "path": "/v1/pcs/submit",
+            "bodies": str(bodies),
+            "ids": str(ids),
+            "pool_count": 40,
+            "count": 40,
+            "connections": 4,
+            "pids": [server.pid],
+        }
+    finally:
+        server.kill()
+
+
 @pytest.mark.parametrize(
     ("rate", "may_refuse", "wrong"),
     [
@@ -97,31 +125,19 @@ def count_missing(answers: Path, backend: Backend) -> dict[str, int]:
 def test_the_client_notices_an_answer_that_is_another_records(
     tmp_path: Path, *, rate: float, may_refuse: bool, wrong: dict[str, int]
 ) -> None:
-    """F1 answers everything with the outcome of one record that nobody sent."""
-    bodies = tmp_path / "records.ndjson"
-    made = python("bench.records", str(bodies), "--count", "40")
-    assert made.returncode == 0, made.stderr.decode()
-    ids = tmp_path / "ids"
-    ids.write_text("".join(json.loads(line)["pcs_id"] for line in bodies.read_text().splitlines()))
-    server = Backend(tmp_path, PYTHONPATH=str(ROOT / "load"))
-    server.command = [sys.executable, "-m", "bench.floors.http"]
-    server.start(wait_ready=False)
-    try:
-        job = {
-            "ports": [int(server.url.rpartition(":")[2])],
-            "path": "/v1/pcs/submit",
-            "bodies": str(bodies),
-            "ids": str(ids),
-            "pool_count": 40,
-            "count": 40,
-            "connections": 4,
-            "rate": rate,
-            "may_refuse": may_refuse,
-            "pids": [server.pid],
-        }
+    with constant_server(tmp_path) as job:
+        job |= {"rate": rate, "may_refuse": may_refuse}
         done = python("bench.client", stdin=json.dumps(job).encode())
-    finally:
-        server.kill()
     assert done.returncode == 0, done.stderr.decode()
     found = json.loads(done.stdout)
     assert (found["records"], found["wrong"]) == (0, wrong)
+
+
+def test_the_client_of_two_services_notices_it_as_well(tmp_path: Path) -> None:
+    with constant_server(tmp_path) as job:
+        done = python("bench.turns", stdin=json.dumps([job, job]).encode())
+    assert done.returncode == 0, done.stderr.decode()
+    found = json.loads(done.stdout)
+    assert [(each["records"], each["wrong"]) for each in found["sides"]] == [
+        (0, {"the outcome of another record": 40})
+    ] * 2

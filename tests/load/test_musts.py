@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from bench.items import F1, F2, F4, NOMINAL, bare, batch, driver, single
+from bench.items import F1, F2, F4, NOMINAL, bare, batch, driver, gated, single
 from bench.musts import MILLION, OVERLOAD, Must, judge
 from bench.rig import Figures
 
@@ -25,6 +25,16 @@ def test_a_ratio_is_the_median_of_the_rounds_ratios() -> None:
     assert line(results, 1)[2:5] == ("0.80", "≥ 0.75", "yes")
     results[F1] = figures(60, 400, 160)
     assert line(results, 1)[2:5] == ("0.56", "≥ 0.75", "no")
+
+
+@pytest.mark.parametrize(("ratios", "met"), [((0.91, 0.7, 0.92), "yes"), ((0.89, 0.95, 0.88), "no")])
+def test_the_gate_is_held_against_the_service_beside_it(ratios: tuple[float, ...], met: str) -> None:
+    runs = [
+        Figures(rate=95, cpu_us=11, more={"ratio": each, "beside_rate": 100, "beside_cpu_us": 10})
+        for each in ratios
+    ]
+    found = line({gated(SINGLE): runs}, 8)
+    assert (found.met, found.figures) == (met, "95/s against 100/s; by CPU time 0.91")
 
 
 @pytest.mark.parametrize(("p99_ms", "met"), [(22.9, "yes"), (23.1, "no")])
