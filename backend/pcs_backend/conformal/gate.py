@@ -203,7 +203,7 @@ class Gate:
         """
         if not self.decides:
             nothing = itertools.repeat(b"")
-            form = Form(head=self.provenance.head, tail=self.provenance.tail(is_asked=is_asked))
+            form = self._form("ACCEPT", None, FIRST_PIECES, is_asked)
             return zip(bodies, nothing, nothing, inputs, itertools.repeat(form), strict=False)
         decided = [each.decided for each in verdicts if each.decided is not None]
         firsts = _spelled([each.benign_score for each in decided])
@@ -227,6 +227,9 @@ class Gate:
         return form
 
     def _write_form(self, decision: Decision, gate: Decision | None, pieces: Pieces, is_asked: bool) -> Form:
+        head, tail = self.provenance.head, self.provenance.tail(is_asked=is_asked)
+        if not self.decides:
+            return Form(head=head, tail=tail)
         sides = {"benign": (self.benign, "alpha"), "bad": (self.bad, "delta")}
         block = {
             "decision": decision,
@@ -245,7 +248,7 @@ class Gate:
         if self.bad is None:
             text += b"\0"
         before, between, after = text.split(b"\0")
-        return Form(before, between, after, self.provenance.head, self.provenance.tail(is_asked=is_asked))
+        return Form(before, between, after, head, tail)
 
     def _decisions(
         self, benign: _Floats | None, bad: _Floats | None, count: int
