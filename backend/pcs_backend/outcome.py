@@ -19,7 +19,7 @@ class Key(NamedTuple):
     pcs_id: str
 
 
-class Form(msgspec.Struct, frozen=True, array_like=True):
+class Form(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the texts of outcomes have in common.
 
     A body is `own before first between second after`, and provenance `head inputs tail`, of which `own`, `first`, `second`
@@ -43,7 +43,7 @@ class Form(msgspec.Struct, frozen=True, array_like=True):
 PLAIN = Form()
 
 
-class Shared(msgspec.Struct, frozen=True, array_like=True):
+class Shared(msgspec.Struct, frozen=True, gc=False):
     """What outcomes have in common; the fields are those of `Outcome`."""
 
     tenant: str
@@ -161,7 +161,6 @@ class WholeOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     @property
     def outcome(self) -> Outcome:
         """The outcome."""
-        form = Form(head=self.provenance.encode()) if self.provenance else PLAIN
         shared = Shared(
             self.tenant,
             self.status,
@@ -169,9 +168,8 @@ class WholeOutcome(msgspec.Struct, frozen=True, kw_only=True, gc=False):
             self.key_id,
             self.stored_at_ms,
             self.expires_at_ms,
-            form,
         )
-        return Outcome(shared, self.pcs_id, self.fingerprint, self.body)
+        return Outcome(shared, self.pcs_id, self.fingerprint, self.body, inputs=self.provenance.encode())
 
 
 def whole(outcome: Outcome) -> WholeOutcome:

@@ -78,7 +78,7 @@ class ServedCalibrations:
     async def outcomes(self, keys: Sequence[Key]) -> list[Outcome | None]:
         """Return the stored outcome of each key, in order."""
         answer = await self._post(OUTCOMES_PATH, Lookup(list(keys)))
-        return msgspec.json.decode(answer, type=Lookup).outcomes
+        return msgspec.json.decode(answer, type=Lookup).found
 
     async def _get(self, path: str, query: dict[str, str]) -> bytes:
         return await ok_body(await self._session.get(path, params=query))

@@ -170,7 +170,7 @@ async def _lookup(config: Config) -> AsyncIterator[_Get]:
 
         async def get(keys: Sequence[Key]) -> list[Outcome | None]:
             response = await session.post(OUTCOMES_PATH, data=msgspec.json.encode(Lookup(list(keys))))
-            return msgspec.json.decode(await ok_body(response), type=Lookup).outcomes
+            return msgspec.json.decode(await ok_body(response), type=Lookup).found
 
         yield get
 

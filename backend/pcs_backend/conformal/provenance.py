@@ -234,7 +234,7 @@ _params_encoder = msgspec.json.Encoder(order="deterministic")
 
 
 def read_provenance(text: str) -> Provenance | None:
-    """Read what a `ProvenanceWriter` wrote, head and inputs; `None` for the empty text of an outcome that was stored without.
+    """Read what a `ProvenanceWriter` wrote, head, inputs and tail; `None` for the empty text of an outcome that was stored without.
 
     Raises:
         msgspec.MsgspecError: It is neither.

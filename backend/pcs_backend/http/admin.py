@@ -25,7 +25,7 @@ from pcs_backend.http.protocol import to_response
 from pcs_backend.http.routes import HEALTH_PATHS, METRICS_PATH, health_reply, metrics_reply
 from pcs_backend.http.tap_stream import TAP_PATH, TapStreams
 from pcs_backend.http.whole import Whole
-from pcs_backend.outcome import Key, Outcome
+from pcs_backend.outcome import Key, Outcome, WholeOutcome, whole
 from pcs_backend.problems import Problem, unavailable_reply
 
 SOCKET_NAME = "admin.sock"
@@ -85,7 +85,12 @@ class Lookup(msgspec.Struct, frozen=True):
     """Whose outcomes are wanted; and in the answer, each one or nothing."""
 
     keys: list[Key]
-    outcomes: list[Outcome | None] = []
+    outcomes: list[WholeOutcome | None] = []
+
+    @property
+    def found(self) -> list[Outcome | None]:
+        """The outcomes of an answer."""
+        return [None if each is None else each.outcome for each in self.outcomes]
 
 
 class AdminRoutes:
@@ -137,7 +142,10 @@ class AdminRoutes:
                 return Reply(200, _encode(msgspec.structs.replace(acks, done=done)))
             case "POST", path if path == OUTCOMES_PATH:
                 wanted = msgspec.json.decode(await request.read(), type=Lookup).keys[:LIST_MAX]
-                return Reply(200, _encode(Lookup(wanted, await self._store.get(wanted))))
+                found = await self._store.get(wanted)
+                return Reply(
+                    200, _encode(Lookup(wanted, [None if each is None else whole(each) for each in found]))
+                )
             case _, path if path.startswith(CALIBRATION_PREFIX):
                 return await self._calibrations.answer(request)
             case "GET", path if path == METRICS_PATH:

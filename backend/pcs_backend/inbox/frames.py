@@ -25,7 +25,9 @@ by a settled frame; the outcomes of a batch name no request, because they alone 
 from __future__ import annotations
 
 import enum
+import sys
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 import msgspec
@@ -34,8 +36,11 @@ from pcs_backend.conformal.calibration import Labelled, Promotion
 from pcs_backend.conformal.store import Artifact
 from pcs_backend.dedup.store import Conflict
 from pcs_backend.exchange import Envelope, Request
-from pcs_backend.outcome import Key, Outcome, Shared, WholeOutcome
+from pcs_backend.outcome import Form, Key, Outcome, Shared, WholeOutcome
 from pcs_core.wal import Frame, NewFrame
+
+FORMS_REMEMBERED_MAX = 256
+"""Forms that are recognised in later frames."""
 
 
 class FrameKind(enum.IntEnum):
@@ -72,11 +77,34 @@ class Refusal(msgspec.Struct, frozen=True):
     records: dict[int, str] = {}
 
 
+class _SharedOf(NamedTuple):
+    """`Shared` as kind 11 has it.
+
+    Attributes:
+        tenant: The fields of `Shared` from here on.
+        status: As above.
+        params_version: As above.
+        key_id: As above.
+        stored_at_ms: As above.
+        expires_at_ms: As above.
+        form: Where among the frame's forms its is.
+    """
+
+    tenant: str
+    status: int
+    params_version: str
+    key_id: str
+    stored_at_ms: int
+    expires_at_ms: int
+    form: int
+
+
 class _Outcomes(NamedTuple):
     """Outcomes as kind 11 has them: a list a field, as long as there are outcomes.
 
     Attributes:
-        all_shared: What some of them share.
+        forms: What some of them have in common of their texts.
+        all_shared: What some of them share beside that.
         places: Of each outcome, where in `all_shared` its is.
         pcs_ids: The fields of `Outcome` from here on.
         fingerprints: As above.
@@ -86,7 +114,8 @@ class _Outcomes(NamedTuple):
         inputs: As above.
     """
 
-    all_shared: list[Shared]
+    forms: list[Form]
+    all_shared: list[_SharedOf]
     places: list[int]
     pcs_ids: list[str]
     fingerprints: list[str]
@@ -155,8 +184,23 @@ def outcomes_frame(outcomes: Sequence[Outcome], requests: Sequence[int]) -> NewF
     envelope = _encode(_OutcomesOf(list(requests), outcomes[0].stored_at_ms))
     all_shared = {id(each.shared): each.shared for each in outcomes}
     places = {of: place for place, of in enumerate(all_shared)}
+    forms = {
+        form: place for place, form in enumerate(dict.fromkeys(each.form for each in all_shared.values()))
+    }
     columns = _Outcomes(
-        list(all_shared.values()),
+        list(forms),
+        [
+            _SharedOf(
+                each.tenant,
+                each.status,
+                each.params_version,
+                each.key_id,
+                each.stored_at_ms,
+                each.expires_at_ms,
+                forms[each.form],
+            )
+            for each in all_shared.values()
+        ],
         [places[id(each.shared)] for each in outcomes] if len(places) > 1 else [0] * len(outcomes),
         [each.pcs_id for each in outcomes],
         [each.fingerprint for each in outcomes],
@@ -169,14 +213,38 @@ def outcomes_frame(outcomes: Sequence[Outcome], requests: Sequence[int]) -> NewF
 
 
 def decode_outcomes(frame: Frame) -> list[Outcome]:
-    """Read the outcomes of a frame, of any of `OUTCOME_KINDS`."""
+    """Read the outcomes of a frame, of any of `OUTCOME_KINDS`. What they share is one object again."""
     match frame.kind:
         case FrameKind.OUTCOME:
             return [_decode_named(frame.payload).outcome]
         case FrameKind.NAMED_OUTCOMES:
-            return [each.outcome for each in _decode_all_named(frame.payload)]
+            shared: dict[Shared, Shared] = {}
+            named = [each.outcome for each in _decode_all_named(frame.payload)]
+            return [
+                msgspec.structs.replace(each, shared=shared.setdefault(each.shared, each.shared))
+                for each in named
+            ]
     found = _decode_outcomes(frame.payload)
-    return [Outcome(found.all_shared[place], *fields) for place, *fields in zip(*found[1:], strict=True)]
+    forms = list(map(_remembered, found.forms))
+    all_shared = [
+        Shared(
+            sys.intern(each.tenant),
+            each.status,
+            sys.intern(each.params_version),
+            sys.intern(each.key_id),
+            each.stored_at_ms,
+            each.expires_at_ms,
+            forms[each.form],
+        )
+        for each in found.all_shared
+    ]
+    return [Outcome(all_shared[place], *fields) for place, *fields in zip(*found[2:], strict=True)]
+
+
+@lru_cache(maxsize=FORMS_REMEMBERED_MAX)
+def _remembered(form: Form) -> Form:
+    """Return the first form that was equal: outcomes of a gate share it across frames, after a restart as before."""
+    return form
 
 
 def requests_closed(frame: Frame) -> list[int]:

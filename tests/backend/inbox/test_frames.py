@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from pathlib import Path
 from typing import Any
 
@@ -106,3 +107,30 @@ def test_what_outcomes_share_is_written_once() -> None:
     frame = outcomes_frame([Outcome(shared, pcs_id(at), "f", b"{}") for at in range(100)], [])
     for text in (BLOCK.before, BLOCK.between, BLOCK.head, b"defaults-1"):
         assert frame.payload.count(text) == 1
+
+
+def test_forms_are_one_again_across_frames_and_outcomes_that_came_one_by_one() -> None:
+    frames = []
+    for at in range(3):
+        shared = Shared("default", 200, "defaults-1", "3f2a", NOW_MS + at, NOW_MS + LIFE_MS + at, BLOCK)
+        frames.append([Outcome(shared, pcs_id(at), "f", b"{}")])
+    together = outcomes_frame([each for (each,) in frames], [])
+    assert together.payload.count(BLOCK.head) == 1
+    found = decode_outcomes(read(together))
+    found += [each for frame in frames for each in decode_outcomes(read(outcomes_frame(frame, [])))]
+    assert found == [each for (each,) in frames] * 2
+    assert {id(each.shared.form) for each in found} == {id(found[0].shared.form)}
+    assert {id(each.shared.key_id) for each in found} == {id(found[0].shared.key_id)}
+
+
+def test_what_is_stored_together_is_shared_again_from_a_frame_of_earlier_versions() -> None:
+    payload = pack([named(at, provenance=f'{{"v":{at}}}') for at in range(3)])
+    frame = NewFrame(FrameKind.NAMED_OUTCOMES, b'{"requests":[],"stored_at_ms":0}', payload)
+    found = decode_outcomes(read(frame))
+    assert [each.provenance for each in found] == ['{"v":0}', '{"v":1}', '{"v":2}']
+    assert {id(each.shared) for each in found} == {id(found[0].shared)}
+
+
+def test_outcomes_are_nothing_to_the_garbage_collector() -> None:
+    shared = Shared("default", 200, "defaults-1", "3f2a", NOW_MS, NOW_MS + LIFE_MS, BLOCK)
+    assert not any(map(gc.is_tracked, (shared, BLOCK, Outcome(shared, pcs_id(1), "f", b"{}"))))
