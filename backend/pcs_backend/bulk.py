@@ -203,16 +203,15 @@ def fingerprint(record: Record) -> str:
 
 def round9_all(values: _Floats) -> _Floats:
     """Return `round9` of each value, in an array of the same shape."""
-    far = ~(np.abs(values) < _EXACT_MAX)
-    if far.any():
+    near = np.abs(values) < _EXACT_MAX
+    if near.all():
+        rounded, doubtful = _nearest(values)
+    else:
         with np.errstate(over="ignore", invalid="ignore"):
             rounded, doubtful = _nearest(values)
-        doubtful |= far
-    else:
-        rounded, doubtful = _nearest(values)
-    if doubtful.any():
-        for position in np.flatnonzero(doubtful).tolist():
-            rounded.flat[position] = round9(float(values.flat[position]))
+        doubtful |= ~near
+    for position in doubtful.ravel().nonzero()[0].tolist():
+        rounded.flat[position] = round9(float(values.flat[position]))
     return rounded
 
 
@@ -220,7 +219,7 @@ def _nearest(values: _Floats) -> tuple[_Floats, _Bools]:
     """Return what each value is rounded to by a product, and where a tie lies so near that this may be wrong."""
     scaled = values * _SCALE
     nearest = np.rint(scaled)
-    return nearest / _SCALE + 0.0, np.abs(np.abs(scaled - nearest) - 0.5) <= _TIE_MARGIN
+    return nearest / _SCALE + 0.0, np.abs(scaled - nearest) >= 0.5 - _TIE_MARGIN
 
 
 def _decode_all(bodies: Sequence[bytes]) -> list[_Plain | None]:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal, NamedTuple, get_args
+from typing import Literal, NamedTuple
 
 import numpy as np
 import orjson
@@ -41,9 +41,6 @@ SCORED_TOGETHER_MIN = 12
 
 _Floats = NDArray[np.float64]
 _FormKey = tuple[Decision, Decision | None, Pieces, bool]
-_DECISIONS: tuple[Decision, ...] = get_args(Decision)
-_ACCEPT, _REJECT, _ESCALATE = range(3)
-"""Positions of the decisions above."""
 
 
 class Side(NamedTuple):
@@ -166,24 +163,34 @@ class Gate:
                 ]
             )
             signals[:, 1:] = round9_all(signals[:, 1:])
-        benign = None if self.benign is None else self.benign.score.of_many(signals)
-        bad = benign
-        if not self._scores_are_one:
-            bad = None if self.bad is None else self.bad.score.of_many(signals)
-        firsts: Sequence[float | None] = [None] * len(records) if benign is None else benign.tolist()
-        seconds: Sequence[float | None] = firsts
-        if bad is not benign:
-            seconds = [None] * len(records) if bad is None else bad.tolist()
-        decisions = self._decisions(benign, bad, len(records))
+        if self.benign is None or self.bad is None or not self._scores_are_one:
+            return self._decide_each(verified, signals)
+        scores = self.benign.score.of_many(signals).tolist()
+        benign_threshold, bad_threshold = self.benign.thresholds[0], self.bad.thresholds[0]
         return [
-            # An accepted record, as almost all are, has no further reason.
-            Verdict(reasons, recomputed, Decided(decision, first, second))
-            if decision == "ACCEPT"
-            else Verdict(reasons, recomputed).gated(Decided(decision, first, second))
-            for reasons, recomputed, decision, first, second in zip(
-                verified.reasons, verified.recomputed, decisions, firsts, seconds, strict=True
-            )
+            # Almost all are accepted, and have no further reason.
+            Verdict(reasons, recomputed, Decided("ACCEPT", score, score))
+            if score < bad_threshold and score <= benign_threshold
+            else self._decided(Verdict(reasons, recomputed), score, score)
+            for reasons, recomputed, score in zip(verified.reasons, verified.recomputed, scores, strict=True)
         ]
+
+    def _decide_each(self, verified: Verified, signals: _Floats) -> list[Verdict]:
+        """As `decide_all`, where a side is missing or the sides have scores of their own."""
+        count = len(verified.reasons)
+        firsts: Sequence[float | None] = [None] * count
+        if self.benign is not None:
+            firsts = self.benign.score.of_many(signals).tolist()
+        seconds = firsts
+        if not self._scores_are_one:
+            seconds = [None] * count if self.bad is None else self.bad.score.of_many(signals).tolist()
+        return [
+            self._decided(verdict, first, second)
+            for verdict, first, second in zip(verified.verdicts, firsts, seconds, strict=True)
+        ]
+
+    def _decided(self, verdict: Verdict, first: float | None, second: float | None) -> Verdict:
+        return verdict.gated(Decided(self._decision(first, second, FIRST_PIECES), first, second))
 
     def tell_all(
         self,
@@ -206,10 +213,10 @@ class Gate:
             form = self._form("ACCEPT", None, FIRST_PIECES, is_asked)
             return zip(bodies, nothing, nothing, inputs, itertools.repeat(form), strict=False)
         decided = [each.decided for each in verdicts if each.decided is not None]
-        firsts = _spelled([each.benign_score for each in decided])
+        firsts = _spelled([each.benign_score for each in decided], self.benign)
         seconds = firsts
         if not self._scores_are_one:
-            seconds = _spelled([each.bad_score for each in decided])
+            seconds = _spelled([each.bad_score for each in decided], self.bad)
         by_gate: Decision | None = None if self.benign is None and self.bad is None else "ACCEPT"
         accepted = self._form("ACCEPT", by_gate, FIRST_PIECES, is_asked)
         forms = [
@@ -250,25 +257,6 @@ class Gate:
         before, between, after = text.split(b"\0")
         return Form(before, between, after, head, tail)
 
-    def _decisions(
-        self, benign: _Floats | None, bad: _Floats | None, count: int
-    ) -> Sequence[Decision | None]:
-        """Return `_decision` of each, where no side has a density ratio."""
-        rejects = np.zeros(count, dtype=np.bool_)
-        if self.benign is not None and benign is not None:
-            rejects = benign > self.benign.thresholds[0]
-        if self.bad is None or bad is None:
-            if self.benign is None:
-                return [None] * count
-            codes = np.where(rejects, _REJECT, _ACCEPT)
-        else:
-            codes = np.where(
-                bad < self.bad.thresholds[0],
-                np.where(rejects, _ESCALATE, _ACCEPT),
-                np.where(rejects, _REJECT, _ESCALATE),
-            )
-        return [_DECISIONS[code] for code in codes.tolist()]
-
     def _decision(
         self, benign_score: float | None, bad_score: float | None, pieces: Pieces
     ) -> Decision | None:
@@ -287,12 +275,9 @@ class Gate:
         return "REJECT" if rejects else "ESCALATE"
 
 
-def _spelled(scores: Sequence[float | None]) -> list[bytes]:
-    """Return what stands in an answer for each score; nothing for `None`."""
-    texts = orjson.dumps(scores)[1:-1].split(b",")
-    if None not in scores:
-        return texts
-    return [b"" if score is None else text for score, text in zip(scores, texts, strict=True)]
+def _spelled(scores: Sequence[float | None], side: Side | None) -> list[bytes]:
+    """Return what stands in an answer for each score of a side; nothing where it is missing."""
+    return [b""] * len(scores) if side is None else orjson.dumps(scores)[1:-1].split(b",")
 
 
 def _described(side: Side | None, level: str, piece: int) -> dict[str, object] | None:

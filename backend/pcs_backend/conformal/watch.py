@@ -68,16 +68,17 @@ class Watch:
             gates: What decided each.
             verdicts: Of each.
         """
-        gate_of = dict(zip(tenants, gates, strict=True))
-        by_tenant: dict[str, Sequence[Verdict]] = dict.fromkeys(gate_of, verdicts)
-        if len(gate_of) > 1:
-            grouped: dict[str, list[Verdict]] = {tenant: [] for tenant in gate_of}
-            for tenant, verdict in zip(tenants, verdicts, strict=True):
+        by_tenant: dict[str, tuple[Gate | None, Sequence[Verdict]]] = {}
+        if len(set(tenants)) == 1:
+            by_tenant[tenants[0]] = gates[0], verdicts
+        else:
+            grouped: dict[str, list[Verdict]] = {tenant: [] for tenant in tenants}
+            for tenant, gate, verdict in zip(tenants, gates, verdicts, strict=True):
                 grouped[tenant].append(verdict)
-            by_tenant.update(grouped)
-        for tenant, gate in gate_of.items():
+                by_tenant[tenant] = gate, grouped[tenant]
+        for tenant, (gate, own) in by_tenant.items():
             if gate is not None and gate.decides:
-                self.observe(tenant, gate, by_tenant[tenant])
+                self.observe(tenant, gate, own)
 
     def observe(self, tenant: str, gate: Gate, verdicts: Sequence[Verdict]) -> None:
         """Note first outcomes of one tenant that one gate decided. Never raises, and never waits.
