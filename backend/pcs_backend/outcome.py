@@ -23,7 +23,8 @@ class Form(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """What the texts of outcomes have in common.
 
     A body is `own before first between second after`, and provenance `head inputs tail`, of which `own`, `first`, `second`
-    and `inputs` are each outcome's own. Without a block of a gate a body is `own`, and without a head there is no provenance.
+    and `inputs` are each outcome's own. Without a block of a gate a body is `own`; without a head `inputs` is all of provenance,
+    and empty where neither gate nor labels were wanted.
 
     Attributes:
         before: Of a gate's block, up to the first score.
@@ -70,7 +71,7 @@ class Outcome(msgspec.Struct, frozen=True, gc=False):
         own: Of its body, what stands before a gate's block; without one, the body.
         first: The score of benign records as the block writes it; empty without one.
         second: The score of bad records likewise.
-        inputs: Of its provenance, what stands between head and tail.
+        inputs: Of its provenance, what stands between head and tail, if there are any.
     """
 
     shared: Shared
