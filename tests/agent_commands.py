@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 TIMEOUT_S = 60
@@ -28,8 +29,19 @@ def lines(data: bytes) -> list[dict[str, Any]]:
     return [json.loads(line) for line in data.splitlines()]
 
 
+class _Process(subprocess.Popen):
+    """One that a failed test does not wait for."""
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is not None:
+            self.kill()
+        super().__exit__(kind, error, trace)
+
+
 def start(folder: Path, endpoint: str, *arguments: str, **variables: str) -> Any:
     line, environment = command(folder, endpoint, *arguments)
     environment = environment | variables
     pipe = subprocess.PIPE
-    return subprocess.Popen(line, env=environment, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe)
+    return _Process(line, env=environment, cwd=folder, stdin=pipe, stdout=pipe, stderr=pipe)

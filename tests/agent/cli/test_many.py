@@ -75,18 +75,19 @@ def test_a_worker_that_dies_once_costs_nothing_and_one_that_dies_again_its_file_
     arguments = ("run", *files, "--each", "--shard-id", "s", "--epoch", "0", "--jobs", "1", "--json")
     with start(tmp_path, threaded_backend.endpoint, *arguments) as process:
 
-        def kill_worker() -> None:
-            (worker,) = psutil.Process(process.pid).children()
+        def kill_worker_at(name: str) -> None:
+            # It is stopped before the pipe is closed, and killed after: the next one must not find this end of it.
+            with silent_stream(tmp_path / name):
+                (worker,) = psutil.Process(process.pid).children()
+                worker.suspend()
             worker.kill()
             psutil.wait_procs([worker], timeout=TIMEOUT_S)
 
-        with silent_stream(tmp_path / "slow.csv"):
-            kill_worker()
+        kill_worker_at("slow.csv")
         with silent_stream(tmp_path / "slow.csv") as pipe:
             pipe.write(b"x\n3\n4\n")
         for _ in range(2):
-            with silent_stream(tmp_path / "worse.csv"):
-                kill_worker()
+            kill_worker_at("worse.csv")
         printed, told = process.communicate(timeout=TIMEOUT_S)
     assert process.returncode == 1
     assert [line["shard_id"] for line in lines(printed)] == ["s/a.csv", "s/b.csv", "s/slow.csv", "s/z.csv"]

@@ -15,7 +15,7 @@ from pcs_backend.dedup.postgres_queries import PARTITIONS
 from pcs_backend.dedup.postgres_store import PostgresStore
 from pcs_backend.dedup.store import Placed
 from pcs_backend.errors import DataError, StoreUnavailableError
-from pcs_backend.outcome import Outcome
+from pcs_backend.outcome import Outcome, WholeOutcome
 
 
 def clock() -> float:
@@ -162,7 +162,7 @@ class ReleaseBefore:
         self.connection = connection
 
     async def put(self, *outcomes: Outcome) -> list[str]:
-        columns = [[getattr(each, name) for each in outcomes] for name in Outcome.__struct_fields__]
+        columns = [[getattr(each, name) for each in outcomes] for name in WholeOutcome.__struct_fields__]
         rows = await self.connection.fetch(PUT_FIRST_OF_THE_RELEASE_BEFORE, *columns)
         return [row["pcs_id"] for row in rows]
 

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack
 
 import asyncpg
+import msgspec
 import pytest
 import redis.asyncio
 import uvloop
@@ -21,7 +22,7 @@ from pcs_backend.dedup.postgres_store import PURGE_MAX, PostgresStore
 from pcs_backend.dedup.redis_store import RedisStore
 from pcs_backend.dedup.store import CONFLICTS_MAX, Candidate, Conflict, DedupStore, Placed
 from pcs_backend.errors import ConfigError, StoreUnavailableError
-from pcs_backend.outcome import Key, Outcome
+from pcs_backend.outcome import Key, Outcome, whole
 from servers import Server
 from simulation.store import StoreClient, StoreServer
 from simulation.trace import Trace
@@ -597,11 +598,12 @@ def test_redis_connection_that_is_reset_while_it_is_written_to_is_a_store_that_i
 
 
 async def insert(connection: asyncpg.Connection, stored: Outcome) -> None:
-    names = stored.__struct_fields__
+    row = whole(stored)
+    names = row.__struct_fields__
     places = ", ".join(f"${number}" for number in range(1, len(names) + 1))
     await connection.execute(
         f"INSERT INTO pcs_outcomes ({', '.join(names)}) VALUES ({places})",
-        *(getattr(stored, name) for name in names),
+        *msgspec.structs.astuple(row),
     )
 
 
